@@ -1,0 +1,129 @@
+//! Device, operating system and browser, told from the user agent by family only: few values, so that rollups stay small.
+//!
+//! The rules look for the tokens that browsers send on purpose (RFC 9110 section 10.1.5 product tokens and their comments),
+//! most telling first, since nearly every agent also claims to be an older one.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Device {
+    /// `desktop`, `mobile`, `tablet`, `tv`, `robot` or `other`.
+    pub device: &'static str,
+    pub os: &'static str,
+    pub browser: &'static str,
+}
+
+const UNKNOWN: &str = "other";
+
+/// Tokens by which robots name themselves; compared in lower case.
+const ROBOT_TOKENS: [&str; 14] = [
+    "googlebot", "bingbot", "crawler", "spider", "slurp", "headlesschrome", "phantomjs", "facebookexternalhit",
+    "curl/", "wget/", "python-requests", "python-urllib", "go-http-client", "scrapy",
+];
+
+const OS_TOKENS: [(&str, &str); 12] = [
+    ("windows phone", "windows_phone"),
+    ("windows", "windows"),
+    ("android", "android"),
+    ("iphone", "ios"),
+    ("ipad", "ios"),
+    ("ipod", "ios"),
+    ("cros ", "chrome_os"),
+    ("mac os x", "macos"),
+    ("macintosh", "macos"),
+    ("tizen", "tizen"),
+    ("web0s", "webos"),
+    ("linux", "linux"),
+];
+
+const BROWSER_TOKENS: [(&str, &str); 17] = [
+    ("edg/", "edge"),
+    ("edga/", "edge"),
+    ("edgios/", "edge"),
+    ("edge/", "edge"),
+    ("opr/", "opera"),
+    ("opera", "opera"),
+    ("samsungbrowser/", "samsung"),
+    ("ucbrowser/", "uc"),
+    ("qqbrowser/", "qq"),
+    ("yabrowser/", "yandex"),
+    ("fxios/", "firefox"),
+    ("firefox/", "firefox"),
+    ("crios/", "chrome"),
+    ("chrome/", "chrome"),
+    ("msie ", "ie"),
+    ("trident/", "ie"),
+    ("safari/", "safari"),
+];
+
+impl Device {
+    pub const NONE: Device = Device { device: UNKNOWN, os: UNKNOWN, browser: UNKNOWN };
+
+    pub fn of(user_agent: Option<&str>) -> Self {
+        let Some(user_agent) = user_agent else { return Self::NONE };
+        let agent = user_agent.to_ascii_lowercase();
+        let os = first_match(&OS_TOKENS, &agent);
+        let browser = first_match(&BROWSER_TOKENS, &agent);
+        let device = if is_declared_robot(&agent) {
+            "robot"
+        } else if agent.contains("smart-tv") || agent.contains("smarttv") || os == "webos" || agent.contains("appletv") {
+            "tv"
+        } else if agent.contains("ipad") || agent.contains("tablet") || (os == "android" && !agent.contains("mobile")) {
+            "tablet"
+        } else if matches!(os, "ios" | "android" | "windows_phone" | "tizen") || agent.contains("mobile") {
+            "mobile"
+        } else if matches!(os, "windows" | "macos" | "linux" | "chrome_os") {
+            "desktop"
+        } else {
+            UNKNOWN
+        };
+        Self { device, os, browser }
+    }
+
+    /// Whether the agent says of itself that it is a robot.
+    pub fn is_robot(&self) -> bool {
+        self.device == "robot"
+    }
+}
+
+/// A robot names itself by one of the known tokens, or by a product token that ends in `bot` (`AdsBot/2.1`). The bare
+/// letters within a longer word prove nothing: people's browsers carry them too.
+fn is_declared_robot(agent: &str) -> bool {
+    ROBOT_TOKENS.iter().any(|token| agent.contains(token))
+        || agent
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
+            .any(|word| word.ends_with("bot") && word != "cubot")
+}
+
+fn first_match(table: &[(&str, &'static str)], agent: &str) -> &'static str {
+    table.iter().find(|(token, _)| agent.contains(token)).map_or(UNKNOWN, |(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(user_agent: &str, device: &'static str, os: &'static str, browser: &'static str) {
+        assert_eq!(Device::of(Some(user_agent)), Device { device, os, browser }, "{user_agent}");
+    }
+
+    #[test]
+    fn families_are_told_apart() {
+        check("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36 Edg/126.0", "desktop", "windows", "edge");
+        check("Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1", "mobile", "ios", "safari");
+        check("Mozilla/5.0 (Linux; Android 14; SM-X710) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36", "tablet", "android", "chrome");
+        check("Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 5.1; Trident/4.0)", "desktop", "windows", "ie");
+        check("Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0", "desktop", "linux", "firefox");
+        check("", "other", "other", "other");
+    }
+
+    #[test]
+    fn robots_are_known_by_their_own_word_and_people_are_not_taken_for_robots() {
+        for robot in ["Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "curl/8.5.0", "AdsBot-Google (+http://www.google.com/adsbot.html)", "Mozilla/5.0 HeadlessChrome/126.0"] {
+            assert!(Device::of(Some(robot)).is_robot(), "{robot} passed for a person");
+        }
+        for person in ["Mozilla/5.0 (Linux; Android 9; CUBOT X19) Chrome/80.0 Mobile Safari/537.36", "Mozilla/4.0 (compatible; MSIE 8.0; EmbeddedWB 14.52 from: http://www.bsalsa.com/)"] {
+            assert!(!Device::of(Some(person)).is_robot(), "{person} was taken for a robot");
+        }
+    }
+}

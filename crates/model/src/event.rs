@@ -1,0 +1,108 @@
+//! An event as capture stamped it: checked, hashed where personal, and given its time of receipt. Never changed after that.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Country, Region};
+
+/// Identifies an event for deduplication. Made by the client, or by capture where absent.
+pub type EventId = Uuid;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Impression,
+    Click,
+    Conversion,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Impression, Kind::Click, Kind::Conversion];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Impression => "impression",
+            Kind::Click => "click",
+            Kind::Conversion => "conversion",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub id: EventId,
+    pub kind: Kind,
+    /// When it happened, by the sender's word. Microseconds since the Unix epoch, UTC.
+    pub occurred_at_us: i64,
+    /// The sender's offset from UTC at that moment, so that its local time can be told.
+    pub utc_offset_minutes: i16,
+    /// When capture took it in, by our clock. The only time that decisions depend on.
+    pub received_at_us: i64,
+    /// Empty where a conversion names only its click.
+    pub campaign_id: String,
+    pub ad_id: String,
+    pub placement_id: Option<String>,
+    pub publisher_id: Option<String>,
+    pub variant: Option<String>,
+    /// Keyed hash (HMAC-SHA-256, first 8 bytes); the raw value never leaves capture.
+    pub user_hash: Option<u64>,
+    /// Keyed hash of the address, as above.
+    pub ip_hash: Option<u64>,
+    pub user_agent: Option<String>,
+    pub referrer: Option<String>,
+    pub x: Option<f32>,
+    pub y: Option<f32>,
+    pub country: Option<Country>,
+    pub region: Region,
+    pub age_group: Option<String>,
+    pub gender: Option<String>,
+    pub segments: Vec<String>,
+    /// What the advertiser pays for this event, in millionths of `currency`.
+    pub cost_micros: i64,
+    /// What this event brought the advertiser, in millionths of `currency`.
+    pub revenue_micros: i64,
+    /// ISO 4217 code.
+    pub currency: Option<String>,
+    pub click_id: Option<String>,
+    /// Fields that Tally does not know, as one JSON object.
+    pub props: Option<String>,
+}
+
+impl Event {
+    /// An event with the required fields only; tests and generators fill in the rest.
+    pub fn new(id: EventId, kind: Kind, occurred_at_us: i64, campaign_id: &str, ad_id: &str) -> Self {
+        Self {
+            id,
+            kind,
+            occurred_at_us,
+            utc_offset_minutes: 0,
+            received_at_us: occurred_at_us,
+            campaign_id: campaign_id.to_owned(),
+            ad_id: ad_id.to_owned(),
+            placement_id: None,
+            publisher_id: None,
+            variant: None,
+            user_hash: None,
+            ip_hash: None,
+            user_agent: None,
+            referrer: None,
+            x: None,
+            y: None,
+            country: None,
+            region: Region::Other,
+            age_group: None,
+            gender: None,
+            segments: Vec::new(),
+            cost_micros: 0,
+            revenue_micros: 0,
+            currency: None,
+            click_id: None,
+            props: None,
+        }
+    }
+}

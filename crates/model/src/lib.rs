@@ -1,0 +1,26 @@
+//! The words of Tally: what an event is, what we think of it, and how it is counted.
+//!
+//! Plain data and pure functions, in the order that an event travels. Nothing here reads a clock, a file or a socket;
+//! runtimes, HTTP and Arrow belong to the crates that use these words.
+
+mod clock;
+mod device;
+mod event;
+mod geo;
+mod offset;
+mod record;
+pub mod report;
+mod rollup;
+mod verdict;
+mod window;
+
+pub use clock::{Clock, Entropy, ManualClock, SeededEntropy, SystemClock, SystemEntropy};
+pub use device::Device;
+pub use event::{Event, EventId, Kind};
+pub use geo::{Country, Region};
+pub use offset::{Offset, Partition, Positions, partition_of};
+pub use record::{DecodeError, decode_record, encode_record};
+pub use report::{Dimension, Metric};
+pub use rollup::{Cell, CellKey, Counts, Fact, SketchError, Users, View};
+pub use verdict::{Class, Reason, Verdict};
+pub use window::{Grain, bucket_start_us};

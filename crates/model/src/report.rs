@@ -1,0 +1,11 @@
+//! Reports: which metrics, over which dimensions, for which time. The request as it comes in, and the same once checked.
+//!
+//! Metrics and dimensions are declared here and nowhere else; planning and serving are functions of these declarations.
+
+mod dimension;
+mod metric;
+mod request;
+
+pub use dimension::{Dimension, GroupBy, TimeUnit};
+pub use metric::{Base, Measure, Metric, Value};
+pub use request::{Direction, Filter, FilterRequest, Format, OrderBy, OrderRequest, Report, ReportError, ReportRequest};

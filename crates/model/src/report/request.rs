@@ -1,0 +1,275 @@
+//! A report's request as JSON, and the same checked: every name resolved, every time an instant.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use super::{Dimension, GroupBy, Metric};
+
+/// Rows that a report may answer with when no `limit` is given, and at most.
+const LIMIT_DEFAULT: usize = 10_000;
+const LIMIT_MAX: usize = 1_000_000;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportRequest {
+    pub metrics: Vec<String>,
+    #[serde(default)]
+    pub group_by: Vec<String>,
+    #[serde(default)]
+    pub filters: Vec<FilterRequest>,
+    /// RFC 3339, inclusive.
+    pub from: String,
+    /// RFC 3339, exclusive.
+    pub to: String,
+    /// IANA name; default UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    #[serde(default)]
+    pub order_by: Vec<OrderRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilterRequest {
+    pub field: String,
+    /// `in` (default) or `not_in`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<String>,
+    /// Null stands for events without this field.
+    pub values: Vec<Option<String>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderRequest {
+    pub field: String,
+    #[serde(default)]
+    pub desc: bool,
+}
+
+/// What is wrong with a request: the field, what it holds, and what it may hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}`: {what}; {cure}")]
+pub struct ReportError {
+    pub field: String,
+    pub what: String,
+    pub cure: String,
+}
+
+/// A checked report.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub metrics: Vec<Metric>,
+    pub group_by: Vec<GroupBy>,
+    pub filters: Vec<Filter>,
+    pub from_us: i64,
+    pub to_us: i64,
+    pub time_zone: TimeZone,
+    pub order_by: Vec<OrderBy>,
+    pub limit: usize,
+    pub format: Format,
+}
+
+/// `In` keeps the events whose value is listed; `NotIn` all others, those without a value included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    pub dimension: Dimension,
+    pub negated: bool,
+    pub values: Vec<String>,
+    /// Whether null is listed too.
+    pub null: bool,
+}
+
+/// A column of the answer to order by, counted from the left: first the groups, then the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderBy {
+    pub column: usize,
+    pub direction: Direction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Ascending,
+    Descending,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    #[default]
+    Json,
+    Csv,
+}
+
+impl Report {
+    /// The names of the answer's columns, from the left.
+    pub fn columns(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.group_by.iter().map(|group| group.as_str()).chain(self.metrics.iter().map(|metric| metric.as_str()))
+    }
+}
+
+impl TryFrom<&ReportRequest> for Report {
+    type Error = ReportError;
+
+    fn try_from(request: &ReportRequest) -> Result<Self, ReportError> {
+        if request.metrics.is_empty() {
+            return Err(error("metrics", "the list is empty", format!("name at least one of {}", metric_names())));
+        }
+        let metrics = parse_all("metrics", &request.metrics, Metric::parse, metric_list)?;
+        let group_by = parse_all("group_by", &request.group_by, GroupBy::parse, || GroupBy::all().map(GroupBy::as_str).collect())?;
+        let filters = request.filters.iter().enumerate().map(filter).collect::<Result<_, _>>()?;
+        let from_us = instant("from", &request.from)?;
+        let to_us = instant("to", &request.to)?;
+        if from_us >= to_us {
+            return Err(error("to", format!("{} is not after `from`", request.to), "`from` is inclusive, `to` exclusive"));
+        }
+        let mut report = Self {
+            metrics,
+            group_by,
+            filters,
+            from_us,
+            to_us,
+            time_zone: time_zone(request.time_zone.as_deref())?,
+            order_by: Vec::new(),
+            limit: limit(request.limit)?,
+            format: format(request.format.as_deref())?,
+        };
+        report.order_by = request.order_by.iter().enumerate().map(|order| order_by(&report, order)).collect::<Result<_, _>>()?;
+        Ok(report)
+    }
+}
+
+fn filter((at, request): (usize, &FilterRequest)) -> Result<Filter, ReportError> {
+    let names = || Dimension::ALL.map(Dimension::as_str).to_vec();
+    let dimension = Dimension::parse(&request.field).ok_or_else(|| unknown(format!("filters[{at}].field"), &request.field, names()))?;
+    let negated = match request.op.as_deref() {
+        None | Some("in" | "eq") => false,
+        Some("not_in" | "ne") => true,
+        Some(other) => return Err(unknown(format!("filters[{at}].op"), other, vec!["in", "not_in", "eq", "ne"])),
+    };
+    let null = request.values.iter().any(Option::is_none);
+    let values: Vec<String> = request.values.iter().flatten().cloned().collect();
+    if values.is_empty() && !null {
+        return Err(error(format!("filters[{at}].values"), "the list is empty", "give at least one value, or null for events without one"));
+    }
+    Ok(Filter { dimension, negated, values, null })
+}
+
+fn order_by(report: &Report, (at, request): (usize, &OrderRequest)) -> Result<OrderBy, ReportError> {
+    let column = report
+        .columns()
+        .position(|name| name == request.field)
+        .ok_or_else(|| unknown(format!("order_by[{at}].field"), &request.field, report.columns().collect()))?;
+    let direction = if request.desc { Direction::Descending } else { Direction::Ascending };
+    Ok(OrderBy { column, direction })
+}
+
+fn instant(field: &str, text: &str) -> Result<i64, ReportError> {
+    text.parse::<Timestamp>().map(|at| at.as_microsecond()).map_err(|_| {
+        error(field, format!("{text:?} is not a time with a zone"), "write RFC 3339, such as 2019-11-24T00:00:00Z or 2019-11-24T00:00:00+09:00")
+    })
+}
+
+fn time_zone(name: Option<&str>) -> Result<TimeZone, ReportError> {
+    let Some(name) = name else { return Ok(TimeZone::UTC) };
+    TimeZone::get(name)
+        .map_err(|_| error("time_zone", format!("{name:?} is not a known time zone"), "use an IANA name, such as Europe/Berlin or UTC"))
+}
+
+fn limit(limit: Option<usize>) -> Result<usize, ReportError> {
+    match limit.unwrap_or(LIMIT_DEFAULT) {
+        0 => Err(error("limit", "0 rows", "ask for at least one row")),
+        n if n > LIMIT_MAX => Err(error("limit", format!("{n} rows"), format!("ask for at most {LIMIT_MAX}"))),
+        n => Ok(n),
+    }
+}
+
+fn format(name: Option<&str>) -> Result<Format, ReportError> {
+    match name {
+        None | Some("json") => Ok(Format::Json),
+        Some("csv") => Ok(Format::Csv),
+        Some(other) => Err(unknown("format".to_owned(), other, vec!["json", "csv"])),
+    }
+}
+
+fn parse_all<T: PartialEq>(
+    field: &str,
+    names: &[String],
+    parse: impl Fn(&str) -> Option<T>,
+    known: impl Fn() -> Vec<&'static str>,
+) -> Result<Vec<T>, ReportError> {
+    let mut parsed = Vec::with_capacity(names.len());
+    for (at, name) in names.iter().enumerate() {
+        let item = parse(name).ok_or_else(|| unknown(format!("{field}[{at}]"), name, known()))?;
+        if parsed.contains(&item) {
+            return Err(error(format!("{field}[{at}]"), format!("{name:?} stands twice"), "name each column once"));
+        }
+        parsed.push(item);
+    }
+    Ok(parsed)
+}
+
+fn metric_list() -> Vec<&'static str> {
+    Metric::all().map(Metric::as_str).collect()
+}
+
+fn metric_names() -> String {
+    metric_list().join(", ")
+}
+
+/// An unknown name, with the nearest known one where there is one, else all of them.
+fn unknown(field: String, name: &str, known: Vec<&'static str>) -> ReportError {
+    let nearest = known.iter().map(|candidate| (edits(name, candidate), *candidate)).min();
+    let cure = match nearest {
+        Some((distance, candidate)) if distance <= 2 || distance * 3 <= name.len() => format!("did you mean {candidate:?}?"),
+        _ => format!("use one of {}", known.join(", ")),
+    };
+    error(field, format!("{name:?} is not known"), cure)
+}
+
+/// Levenshtein distance, for short names.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().take(64).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn error(field: impl Into<String>, what: impl Into<String>, cure: impl Into<String>) -> ReportError {
+    ReportError { field: field.into(), what: what.into(), cure: cure.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(json: &str, says: &str) {
+        let request: ReportRequest = serde_json::from_str(json).expect("well-formed");
+        match Report::try_from(&request) {
+            Ok(report) => panic!("was accepted: {report:?}"),
+            Err(error) => assert_eq!(error.to_string(), says),
+        }
+    }
+
+    #[test]
+    fn a_wrong_request_is_told_what_where_and_how_to_mend_it() {
+        let request = |rest: &str| format!(r#"{{"metrics":["clicks"],"from":"2019-11-24T00:00:00Z","to":"2019-12-01T00:00:00Z"{rest}}}"#);
+        check(&request(r#","group_by":["campagn_id"]"#), r#"`group_by[0]`: "campagn_id" is not known; did you mean "campaign_id"?"#);
+        check(&request(r#","order_by":[{"field":"ctr"}]"#), r#"`order_by[0].field`: "ctr" is not known; use one of clicks"#);
+        check(&request(r#","limit":0"#), "`limit`: 0 rows; ask for at least one row");
+        check(&request(r#","time_zone":"Mars/Olympus""#), r#"`time_zone`: "Mars/Olympus" is not a known time zone; use an IANA name, such as Europe/Berlin or UTC"#);
+        check(r#"{"metrics":["clicks"],"from":"2019-11-24","to":"2019-12-01T00:00:00Z"}"#, r#"`from`: "2019-11-24" is not a time with a zone; write RFC 3339, such as 2019-11-24T00:00:00Z or 2019-11-24T00:00:00+09:00"#);
+    }
+}

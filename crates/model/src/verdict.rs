@@ -1,0 +1,94 @@
+//! What we think of an event. Every event that was taken in gets exactly one verdict, and keeps it.
+
+use serde::{Deserialize, Serialize};
+
+/// Why an event does not count. Closed on purpose: a new reason is a new case in every `match`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// An event with this id stands at a lower offset, within the time to live.
+    SameId,
+    /// The user agent says of itself that it is a robot (IAB/MRC: general invalid traffic).
+    DeclaredBot,
+    /// A conversion names a click, but no campaign, and the click is not known.
+    ClickUnresolved,
+}
+
+impl Reason {
+    pub const ALL: [Reason; 3] = [Reason::SameId, Reason::DeclaredBot, Reason::ClickUnresolved];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::SameId => "same_id",
+            Reason::DeclaredBot => "declared_bot",
+            Reason::ClickUnresolved => "click_unresolved",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
+    /// The class that this reason puts an event in.
+    pub fn class(self) -> Class {
+        match self {
+            Reason::SameId => Class::Duplicate,
+            Reason::DeclaredBot => Class::InvalidGivt,
+            Reason::ClickUnresolved => Class::Quarantined,
+        }
+    }
+}
+
+/// `Counted`, or not, and then why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Counted,
+    Not(Reason),
+}
+
+impl Verdict {
+    pub fn class(self) -> Class {
+        match self {
+            Verdict::Counted => Class::Counted,
+            Verdict::Not(reason) => reason.class(),
+        }
+    }
+
+    pub fn reason(self) -> Option<Reason> {
+        match self {
+            Verdict::Counted => None,
+            Verdict::Not(reason) => Some(reason),
+        }
+    }
+}
+
+/// The columns that verdicts are counted in: received = the sum over all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    Counted,
+    Duplicate,
+    /// General invalid traffic (MRC Invalid Traffic Detection and Filtration Guidelines): known by routine means.
+    InvalidGivt,
+    /// Sophisticated invalid traffic (the same guidelines): known by analysis.
+    InvalidSivt,
+    Quarantined,
+}
+
+impl Class {
+    pub const ALL: [Class; 5] =
+        [Class::Counted, Class::Duplicate, Class::InvalidGivt, Class::InvalidSivt, Class::Quarantined];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Class::Counted => "counted",
+            Class::Duplicate => "duplicate",
+            Class::InvalidGivt => "invalid_givt",
+            Class::InvalidSivt => "invalid_sivt",
+            Class::Quarantined => "quarantined",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == name)
+    }
+}
