@@ -1,1 +1,94 @@
+//! HTTP out: reports, proof, the life of an event. Checks the question, asks whoever implements [`Query`], shapes the answer.
 
+mod error;
+mod extract;
+mod metrics;
+mod proof;
+mod report;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::routing::{get, post};
+use tally_model::report::{Answer, Report, ReportError};
+use tally_model::{CheckReport, EventId, Life};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+pub use error::ApiError;
+pub use metrics::ApiMetrics;
+
+/// Questions that run at once; others wait their turn. More would only slow each other, and capture, down.
+const RUNNING_MAX: usize = 8;
+/// How long a question waits for its turn before it is told to come back.
+const TURN_WAIT: Duration = Duration::from_secs(30);
+/// How long a question may run.
+const RUN_TIME: Duration = Duration::from_secs(120);
+
+/// How far the figures are, said with every answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// Every event acknowledged before this instant is in. Microseconds since the Unix epoch.
+    pub watermark_us: i64,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The question cannot be answered as asked.
+    #[error(transparent)]
+    Asked(#[from] ReportError),
+    /// Something broke while answering.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Whoever knows the figures: the lake in this process, or another process over the network.
+#[async_trait]
+pub trait Query: Send + Sync + 'static {
+    /// Taken before a question, so that the answer is at least as fresh as it says.
+    fn freshness(&self) -> Freshness;
+    async fn report(&self, report: &Report) -> Result<Answer, QueryError>;
+    async fn check(&self, recount: bool) -> Result<CheckReport, QueryError>;
+    async fn life(&self, id: EventId) -> Result<Life, QueryError>;
+}
+
+pub struct Api {
+    query: Arc<dyn Query>,
+    metrics: ApiMetrics,
+    turns: Semaphore,
+}
+
+impl Api {
+    pub fn new(query: Arc<dyn Query>, metrics: ApiMetrics) -> Arc<Self> {
+        Arc::new(Self { query, metrics, turns: Semaphore::new(RUNNING_MAX) })
+    }
+
+    /// Runs a question when its turn has come, for a bounded time.
+    async fn run<T>(&self, question: impl Future<Output = Result<T, QueryError>>) -> Result<T, ApiError> {
+        let _turn = self.turn().await?;
+        match tokio::time::timeout(RUN_TIME, question).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(ApiError::TooLong { limit: RUN_TIME }),
+        }
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        self.metrics.waiting.inc();
+        let turn = tokio::time::timeout(TURN_WAIT, self.turns.acquire()).await;
+        self.metrics.waiting.dec();
+        turn.map_err(|_| ApiError::Busy)?.map_err(|_| ApiError::Busy)
+    }
+}
+
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/query", post(report::query))
+        .route("/v1/verify", get(proof::verify))
+        .route("/v1/events/{event_id}", get(proof::life))
+        .with_state(api)
+}
+
+#[cfg(test)]
+mod tests;

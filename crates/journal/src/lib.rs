@@ -1,7 +1,8 @@
 //! The durable log. It sees bytes, a partition and an offset; what an event is, it does not know.
 //!
 //! A record is handed over with [`Journal::append`] and is durable once its [`Receipt`] resolves. Readers see durable
-//! records only, each partition in the order of its offsets.
+//! records only, each partition in the order of its offsets. A journal that stopped (closed, or poisoned by a failed
+//! write) still gives readers everything durable, and after that says why it stopped.
 
 mod disk;
 mod memory;
@@ -36,7 +37,7 @@ pub trait Journal: Send + Sync + 'static {
     fn partitions(&self) -> u16;
 
     /// Hands records over, in order and all together: they become durable in one commit or not at all.
-    /// Does not block; a full queue is an error at once.
+    /// Does not block; a full queue is an error at once, and then nothing was kept.
     fn append(&self, records: Vec<Record>) -> Result<Receipt, JournalError>;
 
     /// Reads from these positions on. Offsets that were trimmed away are an error.
@@ -60,6 +61,7 @@ pub trait Journal: Send + Sync + 'static {
 
 pub trait Reader: Send {
     /// The next durable records, at most `records_max`; waits up to `wait` for the first, then gives none.
+    /// Once the journal has stopped and every durable record was read, the error that stopped it.
     fn read(&mut self, records_max: usize, wait: Duration) -> Result<Vec<Stored>, JournalError>;
 }
 
@@ -86,6 +88,34 @@ pub enum JournalError {
     /// Another process has the folder.
     #[error("the data folder is in use by another process ({what}); stop it first")]
     Locked { what: String },
+    /// Nothing was kept. Where an append gets this (no room for the next segment), it may be tried again later:
+    /// the journal goes on by itself once there is space.
     #[error("cannot {doing}: {cause}")]
     Io { doing: String, cause: String },
+}
+
+fn check_partitions(records: &[Record], partitions: u16) -> Result<(), JournalError> {
+    let Some(stray) = records.iter().find(|record| record.partition >= partitions) else { return Ok(()) };
+    let doing = format!("append to partition {}", stray.partition);
+    Err(JournalError::Io { doing, cause: format!("the journal has {partitions} partitions, numbered from 0") })
+}
+
+/// A reader may start where records are held, or at the very end.
+fn check_positions(from: &Positions, start: &Positions, end: &Positions) -> Result<(), JournalError> {
+    for (partition, start) in start.iter() {
+        let wanted = from.next(partition);
+        if wanted < start {
+            return Err(JournalError::Trimmed { partition, wanted, start });
+        }
+    }
+    // Whoever asks has seen records that are not here: offsets would be given twice, for different records.
+    if let Some((partition, wanted)) = from.iter().find(|(partition, wanted)| *wanted > end.next(*partition)) {
+        let end = end.next(partition);
+        let what = format!(
+            "partition {partition} ends at offset {end}, but a reader has read up to {wanted}: records were lost or \
+             the journal was replaced; restore it, or start the reader's own data afresh"
+        );
+        return Err(JournalError::Corrupt { what });
+    }
+    Ok(())
 }

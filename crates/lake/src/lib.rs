@@ -1,1 +1,22 @@
+//! The lake: judged events and their rollups as two Delta tables, and the questions asked of them.
+//!
+//! The only crate that names `deltalake` or `datafusion`. One process writes; the raw table `events` is the one commit point,
+//! `rollups` follows it version by version, and readers see both as of the same events.
 
+mod compact;
+mod error;
+mod events;
+mod files;
+mod live_file;
+mod query;
+mod rollups;
+mod schema;
+mod store;
+mod sweep;
+mod table;
+mod writer;
+
+pub use compact::{CompactionReport, CompactionSettings};
+pub use error::LakeError;
+pub use query::Queries;
+pub use writer::{Lake, LakeView, TableSize};

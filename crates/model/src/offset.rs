@@ -40,6 +40,11 @@ impl Positions {
         (0..=Partition::MAX).zip(self.0.iter().copied())
     }
 
+    /// Whether everything below `other` is below these positions too.
+    pub fn covers(&self, other: &Positions) -> bool {
+        other.iter().all(|(partition, next)| self.next(partition) >= next)
+    }
+
     /// How many records stand below these positions, over all partitions.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()

@@ -2,10 +2,12 @@
 //!
 //! Metrics and dimensions are declared here and nowhere else; planning and serving are functions of these declarations.
 
+mod answer;
 mod dimension;
 mod metric;
 mod request;
 
+pub use answer::{Answer, AnswerMeta};
 pub use dimension::{Dimension, GroupBy, TimeUnit};
 pub use metric::{Base, Measure, Metric, Value};
 pub use request::{Direction, Filter, FilterRequest, Format, OrderBy, OrderRequest, Report, ReportError, ReportRequest};

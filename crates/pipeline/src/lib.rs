@@ -1,1 +1,20 @@
+//! What becomes of an event after the journal: told from its copies, judged, rolled up, committed.
+//!
+//! The rules ([`Seen`], [`judge`], [`RollupBuilder`]) are pure functions of the record, its offset and what came before it;
+//! a replay of the log decides the same. The one loop that drives them is [`run`]; it holds no rule.
 
+mod batch;
+mod dedup;
+mod judge;
+mod metrics;
+mod rollup;
+mod run;
+mod sink;
+
+pub use batch::Batch;
+pub use dedup::{Dedup, Seen};
+pub use judge::judge;
+pub use metrics::PipelineMetrics;
+pub use rollup::RollupBuilder;
+pub use run::{Pipeline, PipelineError, PipelineSettings, Progress};
+pub use sink::{Sighting, Sink, SinkError};

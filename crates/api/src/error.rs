@@ -1,0 +1,67 @@
+//! The status table of the way out: RFC 9457 problem details for everything that is not an answer.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tally_model::report::ReportError;
+use tracing::error;
+
+use crate::QueryError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The body is not the JSON that is expected.
+    #[error("{0}")]
+    Malformed(String),
+    #[error(transparent)]
+    Asked(#[from] ReportError),
+    #[error("the server has no event {0}; if it was sent just now, it may not be committed yet: try again in a few seconds")]
+    UnknownEvent(String),
+    #[error("too many questions are running; try again in a moment")]
+    Busy,
+    #[error("the question ran for {} s, which is the limit; ask for a shorter time or fewer groups", limit.as_secs())]
+    TooLong { limit: Duration },
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Asked(asked) => ApiError::Asked(asked),
+            QueryError::Failed(cause) => ApiError::Failed(cause),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, title) = match &self {
+            ApiError::Malformed(_) => (StatusCode::BAD_REQUEST, "The request is malformed"),
+            ApiError::Asked(_) => (StatusCode::BAD_REQUEST, "The request cannot be answered as asked"),
+            ApiError::UnknownEvent(_) => (StatusCode::NOT_FOUND, "No such event"),
+            ApiError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "The server is busy"),
+            ApiError::TooLong { .. } => (StatusCode::GATEWAY_TIMEOUT, "The question took too long"),
+            ApiError::Failed(cause) => {
+                error!(%cause, "a question failed");
+                (StatusCode::INTERNAL_SERVER_ERROR, "The question failed")
+            }
+        };
+        let mut problem =
+            json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": self.to_string()});
+        if let ApiError::Asked(asked) = &self {
+            problem["field"] = json!(asked.field);
+            problem["what"] = json!(asked.what);
+            problem["cure"] = json!(asked.cure);
+        }
+        let mut response = (status, problem.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,22 @@
+//! Request bodies as JSON, with errors of our own form.
+
+use axum::extract::{FromRequest, Request};
+use serde::de::DeserializeOwned;
+
+use crate::ApiError;
+
+/// The longest question that makes sense.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+pub(crate) struct Question<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Question<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX)
+            .await
+            .map_err(|_| ApiError::Malformed(format!("the body is over {BODY_BYTES_MAX} bytes, or broke off")))?;
+        serde_json::from_slice(&body).map(Self).map_err(|error| ApiError::Malformed(format!("the body is not the expected JSON: {error}")))
+    }
+}

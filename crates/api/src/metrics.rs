@@ -1,0 +1,28 @@
+//! What the way out tells Prometheus.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Debug, Clone)]
+pub struct ApiMetrics {
+    pub(crate) report_seconds: Histogram,
+    pub(crate) failures: Counter,
+    pub(crate) waiting: Gauge,
+}
+
+impl ApiMetrics {
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            report_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            failures: Counter::default(),
+            waiting: Gauge::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("tally_api");
+        registry.register_with_unit("report", "Time to answer a report", Unit::Seconds, metrics.report_seconds.clone());
+        registry.register("failures", "Reports without an answer", metrics.failures.clone());
+        registry.register("waiting", "Questions that wait for their turn", metrics.waiting.clone());
+        metrics
+    }
+}

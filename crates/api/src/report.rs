@@ -1,0 +1,89 @@
+//! `POST /v1/query`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use tally_model::report::{Answer, Format, Report, ReportRequest};
+
+use crate::extract::Question;
+use crate::{Api, ApiError, Freshness};
+
+pub(crate) async fn query(
+    State(api): State<Arc<Api>>,
+    Question(request): Question<ReportRequest>,
+) -> Result<Response, ApiError> {
+    let started = Instant::now();
+    let answered = answer(&api, &request, started).await;
+    match &answered {
+        Ok(_) => api.metrics.report_seconds.observe(started.elapsed().as_secs_f64()),
+        Err(_) => {
+            api.metrics.failures.inc();
+        }
+    }
+    answered
+}
+
+async fn answer(api: &Api, request: &ReportRequest, started: Instant) -> Result<Response, ApiError> {
+    let report = Report::try_from(request)?;
+    let freshness = api.query.freshness();
+    let answer = api.run(api.query.report(&report)).await?;
+    Ok(match report.format {
+        Format::Json => as_json(&answer, freshness, started).into_response(),
+        Format::Csv => as_csv(&answer, freshness)?,
+    })
+}
+
+fn as_json(answer: &Answer, freshness: Freshness, started: Instant) -> Json<Value> {
+    let row = |values: &Vec<Value>| -> Value {
+        let named = answer.columns.iter().zip(values).map(|(name, value)| ((*name).to_owned(), value.clone()));
+        Value::Object(named.collect::<Map<_, _>>())
+    };
+    let mut meta = json!({
+        "source": answer.meta.source,
+        "watermark": watermark(freshness),
+        "table_version": answer.meta.table_version,
+        "elapsed_ms": (started.elapsed().as_micros() as f64) / 1_000.0,
+    });
+    if let Some(error) = answer.meta.users_error {
+        meta["users"] = json!({"estimated": true, "relative_standard_error": error});
+    }
+    if !answer.meta.warnings.is_empty() {
+        meta["warnings"] = json!(answer.meta.warnings);
+    }
+    Json(json!({"rows": answer.rows.iter().map(row).collect::<Vec<_>>(), "meta": meta}))
+}
+
+/// The rows as CSV (RFC 4180), null as nothing; what JSON says in `meta` is in headers.
+fn as_csv(answer: &Answer, freshness: Freshness) -> Result<Response, ApiError> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let failed = |error: csv::Error| ApiError::Failed(format!("cannot write CSV: {error}"));
+    writer.write_record(&answer.columns).map_err(failed)?;
+    for row in &answer.rows {
+        let fields = row.iter().map(|value| match value {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+        writer.write_record(fields).map_err(failed)?;
+    }
+    let body = writer.into_inner().map_err(|error| ApiError::Failed(format!("cannot write CSV: {error}")))?;
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "text/csv; charset=utf-8".to_owned()),
+        ("x-tally-source", answer.meta.source.clone()),
+        ("x-tally-table-version", answer.meta.table_version.to_string()),
+        ("x-tally-watermark", watermark(freshness).unwrap_or_default()),
+    ];
+    Ok((headers, body).into_response())
+}
+
+/// Null until this process has caught up with the journal once.
+fn watermark(freshness: Freshness) -> Option<String> {
+    let at = Timestamp::from_microsecond(freshness.watermark_us).ok()?;
+    (freshness.watermark_us > 0).then(|| format!("{at:.3}"))
+}

@@ -1,0 +1,97 @@
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tally_model::report::AnswerMeta;
+use tower::ServiceExt;
+
+use super::*;
+
+/// Knows one campaign.
+struct Fixed;
+
+#[async_trait]
+impl Query for Fixed {
+    fn freshness(&self) -> Freshness {
+        Freshness { watermark_us: 1_574_553_600_000_000 }
+    }
+
+    async fn report(&self, report: &Report) -> Result<Answer, QueryError> {
+        Ok(Answer {
+            columns: report.columns().collect(),
+            rows: vec![vec![json!("a, \"b\""), json!(3), Value::Null]],
+            meta: AnswerMeta { source: "campaign_day".to_owned(), table_version: 7, users_error: None, warnings: Vec::new() },
+        })
+    }
+
+    async fn check(&self, recount: bool) -> Result<CheckReport, QueryError> {
+        let mut report = CheckReport { recounted: recount, ..CheckReport::default() };
+        if recount {
+            report.expect(|| "clicks".to_owned(), 1, 2);
+        }
+        Ok(report)
+    }
+
+    async fn life(&self, id: EventId) -> Result<Life, QueryError> {
+        Ok(Life { event_id: id.to_string(), events_version: 7, sightings: Vec::new() })
+    }
+}
+
+async fn send(method: &str, path: &str, body: &str) -> (StatusCode, String, String) {
+    let app = router(Api::new(Arc::new(Fixed), ApiMetrics::register(&mut Registry::default())));
+    let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
+    let response = app.oneshot(request).await.unwrap();
+    let status = response.status();
+    let kind = response.headers().get("content-type").map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, kind, String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn question(rest: &str) -> String {
+    format!(
+        r#"{{"metrics":["clicks","ctr"],"group_by":["campaign_id"],"from":"2019-11-24T00:00:00Z","to":"2019-12-01T00:00:00Z"{rest}}}"#
+    )
+}
+
+#[tokio::test]
+async fn a_report_comes_as_rows_with_their_provenance() {
+    let (status, _, body) = send("POST", "/v1/query", &question("")).await;
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(body["rows"], json!([{"campaign_id": "a, \"b\"", "clicks": 3, "ctr": null}]));
+    assert_eq!(body["meta"]["source"], "campaign_day");
+    assert_eq!(body["meta"]["watermark"], "2019-11-24T00:00:00.000Z");
+    assert_eq!(body["meta"]["table_version"], 7);
+}
+
+#[tokio::test]
+async fn csv_is_quoted_where_it_must_be() {
+    let (status, kind, body) = send("POST", "/v1/query", &question(r#","format":"csv""#)).await;
+    assert_eq!((status, kind.as_str()), (StatusCode::OK, "text/csv; charset=utf-8"));
+    assert_eq!(body, "campaign_id,clicks,ctr\n\"a, \"\"b\"\"\",3,\n");
+}
+
+#[tokio::test]
+async fn wrong_questions_are_told_what_is_wrong() {
+    for (body, says) in [
+        ("{", "the body is not the expected JSON"),
+        (r#"{"metric":["clicks"]}"#, "unknown field `metric`, expected one of `metrics`"),
+        (&question(r#","format":"xml""#), "\"xml\" is not known; use one of json, csv"),
+        (&question(r#","filters":[{"field":"contry","values":["DE"]}]"#), "did you mean \\\"country\\\"?"),
+    ] {
+        let (status, kind, answer) = send("POST", "/v1/query", body).await;
+        assert_eq!((status, kind.as_str()), (StatusCode::BAD_REQUEST, "application/problem+json"), "{answer}");
+        assert!(answer.replace("\\\"", "\"").contains(&says.replace("\\\"", "\"")), "{answer}");
+    }
+    assert_eq!(send("GET", "/v1/events/nonsense", "").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(send("GET", "/v1/events/1b77f811-2a29-52a0-accf-20ec92eb1587", "").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(send("GET", "/v1/verify?recount=perhaps", "").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_contradiction_shows_in_the_status() {
+    assert_eq!(send("GET", "/v1/verify", "").await.0, StatusCode::OK);
+    let (status, _, body) = send("GET", "/v1/verify?recount=true", "").await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(body.contains(r#"{"place":"clicks","expected":1,"found":2}"#), "{body}");
+}

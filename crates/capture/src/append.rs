@@ -1,0 +1,133 @@
+//! From events to durable records: encoded, given their partition, handed over in pieces that fit a segment, awaited together.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tally_journal::{JournalError, Receipt, Record};
+use tally_model::{Event, Kind, encode_record, partition_of};
+use tracing::{info, warn};
+
+use crate::Capture;
+use crate::error::CaptureError;
+
+/// One append stays well below a segment of the journal, and below what a commit should wait for.
+const CHUNK_BYTES_MAX: usize = 4 << 20;
+const CHUNK_RECORDS_MAX: usize = 10_000;
+/// Once part of a batch is in the journal, giving up makes the sender repeat that part; so a full queue is waited for.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
+const FULL_RETRIES_MAX: u32 = 100;
+
+/// The records of one request, in chunks, and how many there are of each kind.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    chunks: Vec<Vec<Record>>,
+    last_chunk_bytes: usize,
+    of_kind: [u64; Kind::ALL.len()],
+}
+
+impl Records {
+    pub fn push(&mut self, event: &Event, partitions: u16) {
+        let record = Record { partition: partition_of(event.id, partitions), bytes: encode_record(event).into() };
+        let bytes = record.bytes.len();
+        self.of_kind[event.kind as usize] += 1;
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK_RECORDS_MAX && self.last_chunk_bytes + bytes <= CHUNK_BYTES_MAX => {
+                self.last_chunk_bytes += bytes;
+                chunk.push(record);
+            }
+            _ => {
+                self.last_chunk_bytes = bytes;
+                self.chunks.push(vec![record]);
+            }
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.chunks.iter().map(Vec::len).sum()
+    }
+}
+
+impl Capture {
+    /// Appends one event and waits until it is durable.
+    pub(crate) async fn keep(&self, event: &Event) -> Result<(), CaptureError> {
+        let mut records = Records::default();
+        records.push(event, self.journal.partitions());
+        self.keep_all(records).await
+    }
+
+    /// Appends all records and waits until all are durable. On an error some of them may be kept: the sender repeats all,
+    /// and those with an id of the sender's are told apart as duplicates later.
+    pub(crate) async fn keep_all(&self, records: Records) -> Result<(), CaptureError> {
+        let wait = self.metrics.journal_wait();
+        let kept = self.append_all(records.chunks).await;
+        drop(wait);
+        self.note(kept.as_ref().err());
+        kept.map_err(CaptureError::Journal)?;
+        for (kind, events) in Kind::ALL.into_iter().zip(records.of_kind) {
+            self.metrics.received(kind, events);
+        }
+        Ok(())
+    }
+
+    async fn append_all(&self, chunks: Vec<Vec<Record>>) -> Result<(), JournalError> {
+        let mut receipts = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let receipt = match receipts.is_empty() {
+                true => self.journal.append(chunk)?,
+                false => self.append_patiently(chunk).await?,
+            };
+            receipts.push(receipt);
+        }
+        for receipt in receipts {
+            receipt.await?;
+        }
+        Ok(())
+    }
+
+    async fn append_patiently(&self, chunk: Vec<Record>) -> Result<Receipt, JournalError> {
+        for _ in 0..FULL_RETRIES_MAX {
+            match self.journal.append(chunk.clone()) {
+                Err(JournalError::Full { .. }) => tokio::time::sleep(FULL_PAUSE).await,
+                done => return done,
+            }
+        }
+        self.journal.append(chunk)
+    }
+
+    /// Logs when the journal begins to refuse and when it takes again, not each refusal.
+    fn note(&self, error: Option<&JournalError>) {
+        let refused_before = self.refused.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !refused_before => warn!(%error, "events cannot be stored; senders are told to retry"),
+            None if refused_before => info!("events are stored again"),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn no_chunk_is_over_its_bounds_and_none_is_lost() {
+        let mut records = Records::default();
+        let mut event = Event::new(Uuid::nil(), Kind::Click, 0, "c", "a");
+        for n in 0..25_000u32 {
+            event.id = Uuid::from_u128(n.into());
+            event.props = (n % 5 == 0).then(|| "x".repeat(4_000));
+            records.push(&event, 4);
+        }
+        assert_eq!(records.count(), 25_000);
+        assert_eq!(records.of_kind, [0, 25_000, 0]);
+        for chunk in &records.chunks {
+            let bytes: usize = chunk.iter().map(|record| record.bytes.len()).sum();
+            assert!(
+                chunk.len() <= CHUNK_RECORDS_MAX && bytes <= CHUNK_BYTES_MAX,
+                "{} records, {bytes} bytes",
+                chunk.len()
+            );
+        }
+    }
+}

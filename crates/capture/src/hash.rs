@@ -1,0 +1,188 @@
+//! The keyed hash that stands for a person's id and address. Without the key nobody can try candidates against the hashes.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use tally_model::Entropy;
+use tracing::{info, warn};
+
+const KEY_BYTES: usize = 32;
+
+/// Secret of the hashes. The same for all processes that capture for one data set: another key makes everybody a stranger.
+#[derive(Clone)]
+pub struct HashKey(Hmac<Sha256>);
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error(
+        "the hash key `{path}` has {found} bytes instead of {KEY_BYTES}; restore it from a backup (a new key makes every known user a stranger)"
+    )]
+    WrongLength { path: PathBuf, found: usize },
+    #[error("cannot {doing} the hash key `{path}`: {cause}; check the folder's owner, permissions and free space")]
+    Io { doing: &'static str, path: PathBuf, cause: io::Error },
+}
+
+impl HashKey {
+    /// Reads the key, or makes one where there is none. Whoever calls holds the lock of the data folder: of two
+    /// processes that made a key at the same time, one would lose its own.
+    pub fn load_or_create(path: &Path, entropy: &dyn Entropy) -> Result<Self, KeyError> {
+        match fs::read(path) {
+            Ok(bytes) => {
+                let found = bytes.len();
+                let wrong_length = |_| KeyError::WrongLength { path: path.to_owned(), found };
+                let key = <[u8; KEY_BYTES]>::try_from(bytes).map_err(wrong_length)?;
+                warn_if_others_can_read(path);
+                Ok(Self::from_bytes(key))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let key = random_key(entropy);
+                write_synced(path, &key, entropy)?;
+                info!(path = %path.display(), "hash key created; back it up");
+                Ok(Self::from_bytes(key))
+            }
+            Err(cause) => Err(KeyError::Io { doing: "read", path: path.to_owned(), cause }),
+        }
+    }
+
+    pub fn from_bytes(key: [u8; KEY_BYTES]) -> Self {
+        #[allow(clippy::expect_used, reason = "HMAC takes a key of any length (RFC 2104)")]
+        Self(Hmac::new_from_slice(&key).expect("any length of key"))
+    }
+
+    pub(crate) fn user(&self, id: &str) -> u64 {
+        self.hash(b"user:", id.as_bytes())
+    }
+
+    /// A version 4 address and the same mapped into version 6 have one hash.
+    pub(crate) fn ip(&self, address: IpAddr) -> u64 {
+        match address.to_canonical() {
+            IpAddr::V4(address) => self.hash(b"ip:", &address.octets()),
+            IpAddr::V6(address) => self.hash(b"ip:", &address.octets()),
+        }
+    }
+
+    /// The domain keeps apart a user and an address that happen to be the same bytes.
+    fn hash(&self, domain: &[u8], value: &[u8]) -> u64 {
+        let digest = self.0.clone().chain_update(domain).chain_update(value).finalize().into_bytes();
+        digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashKey(secret)")
+    }
+}
+
+/// An `Entropy` gives at least 122 unpredictable bits a draw; four draws, condensed, leave no fixed bit in the key.
+fn random_key(entropy: &dyn Entropy) -> [u8; KEY_BYTES] {
+    let mut digest = Sha256::new();
+    for _ in 0..4 {
+        digest.update(entropy.bits().to_be_bytes());
+    }
+    digest.finalize().into()
+}
+
+/// Written beside and renamed, so that a crash leaves a whole key or none; both the file and its name are synced.
+fn write_synced(path: &Path, key: &[u8], entropy: &dyn Entropy) -> Result<(), KeyError> {
+    let failed = |doing| move |cause| KeyError::Io { doing, path: path.to_owned(), cause };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(failed("create the folder of"))?;
+    let temporary = path.with_extension(format!("{:016x}.tmp", entropy.bits() as u64));
+    let written = (|| {
+        let mut file = create_private(&temporary)?;
+        file.write_all(key)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_folder(folder)
+    })();
+    if written.is_err() {
+        // Already failing; a left-over temporary file harms nobody.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map_err(failed("write"))
+}
+
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+/// Not refused: a secret that is mounted into a container often is readable by its group.
+fn warn_if_others_can_read(path: &Path) {
+    #[cfg(unix)]
+    if let Ok(metadata) = fs::metadata(path) {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+        if mode & 0o077 != 0 {
+            warn!(path = %path.display(), mode = format!("{mode:o}"), "others can read the hash key; chmod it to 600");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tally_model::SeededEntropy;
+
+    #[test]
+    fn a_key_is_made_once_and_read_ever_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets/hash.key");
+        let made = HashKey::load_or_create(&path, &SeededEntropy::new(1)).unwrap();
+        let read = HashKey::load_or_create(&path, &SeededEntropy::new(2)).unwrap();
+        assert_eq!(made.user("u"), read.user("u"));
+        assert_eq!(fs::read(&path).unwrap().len(), KEY_BYTES);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "a temporary file was left");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn only_the_owner_can_read_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hash.key");
+        HashKey::load_or_create(&path, &SeededEntropy::new(1)).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_key_cut_short_is_an_error_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hash.key");
+        fs::write(&path, b"short").unwrap();
+        let error = HashKey::load_or_create(&path, &SeededEntropy::new(1)).unwrap_err().to_string();
+        assert!(error.contains("5 bytes instead of 32"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"short");
+    }
+
+    #[test]
+    fn hashes_differ_by_key_and_by_domain() {
+        let (a, b) = (HashKey::from_bytes([1; 32]), HashKey::from_bytes([2; 32]));
+        assert_ne!(a.user("u"), b.user("u"));
+        let address: IpAddr = "1.2.3.4".parse().unwrap();
+        assert_ne!(a.ip(address), a.user("\u{1}\u{2}\u{3}\u{4}"));
+        assert_eq!(a.ip(address), a.ip("::ffff:1.2.3.4".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_hash_is_the_first_8_bytes_of_hmac_sha_256() {
+        // Fixed by the data on disk. Independently: printf 'user:alice' | openssl dgst -sha256 -mac HMAC -macopt hexkey:0707..07
+        assert_eq!(HashKey::from_bytes([7; 32]).user("alice"), 0xefe7_5b73_e041_52d9);
+    }
+}

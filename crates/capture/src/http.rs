@@ -1,0 +1,258 @@
+//! The endpoints: each takes a request apart, has the event checked, stamped and appended, and answers.
+//! The answer depends on the request and the journal alone, never on what will be thought of the event.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use serde::Serialize;
+use tally_model::{Event, EventId, Kind};
+
+use crate::Capture;
+use crate::append::Records;
+use crate::body::{self, BATCH_BYTES_DECOMPRESSED_MAX, BATCH_BYTES_MAX, EVENT_BYTES_MAX, Encoding, Share};
+use crate::client::Client;
+use crate::error::{CaptureError, Fault, LineFault};
+use crate::parse::{self, EventBuilder, Stamp};
+use crate::redirect::with_click_id;
+
+/// How long a person waits for our disk before going on. Longer is felt as a broken link.
+const REDIRECT_WAIT: Duration = Duration::from_millis(250);
+/// Errors of a batch that are listed; the rest are counted. More would be the same mistake again.
+const ERRORS_LISTED_MAX: usize = 100;
+
+/// One transparent pixel.
+const GIF: &[u8; 43] =
+    b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
+/// The ingest endpoints. Serve it with the peer's address (`ConnectInfo<SocketAddr>`); without, it is taken for loopback.
+pub fn router(capture: Arc<Capture>) -> Router {
+    let routes = [
+        ("/v1/events", "events", post(one)),
+        ("/v1/events/batch", "batch", post(batch)),
+        ("/v1/click", "click", get(click)),
+        ("/v1/pixel.gif", "pixel", get(pixel)),
+    ];
+    let mut router = Router::new();
+    for (path, endpoint, methods) in routes {
+        router = router.route(path, for_tags(methods, endpoint, Arc::clone(&capture)));
+    }
+    router.with_state(capture)
+}
+
+/// What all endpoints share: any page may call them, wrong methods get a problem, and every answer is counted.
+fn for_tags(
+    methods: MethodRouter<Arc<Capture>>,
+    endpoint: &'static str,
+    capture: Arc<Capture>,
+) -> MethodRouter<Arc<Capture>> {
+    methods.options(preflight).fallback(|| async { CaptureError::Method }).layer(from_fn(
+        move |request: Request, next: Next| {
+            let metrics = capture.metrics.clone();
+            async move {
+                let mut response = next.run(request).await;
+                response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+                metrics.answered(endpoint, response.status().as_u16());
+                response
+            }
+        },
+    ))
+}
+
+async fn preflight() -> impl IntoResponse {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type, content-encoding"),
+        // A day; browsers cut it to what they allow.
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+    ];
+    (StatusCode::NO_CONTENT, headers)
+}
+
+#[derive(Serialize)]
+struct Taken {
+    event_id: EventId,
+}
+
+async fn one(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+    let client = capture.client(&request);
+    let (parts, body) = request.into_parts();
+    let encoding = Encoding::of(&parts.headers)?;
+    let body = capture.read(&parts.headers, body, EVENT_BYTES_MAX, |_| Ok(())).await?;
+    let text = body::decompress(encoding, body, EVENT_BYTES_MAX, |_| Ok(()))?;
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
+    let stamp = capture.stamp(&client, None);
+    let event = match Form::of(&parts.headers, text)? {
+        Form::Json => parse::event_from_json(text, &stamp),
+        Form::Pairs(encoded) => event_from_pairs(parse::pairs(encoded), &parts.method, &stamp),
+    };
+    let event = capture.checked(event)?;
+    capture.keep(&event).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(Taken { event_id: event.id })).into_response())
+}
+
+/// A batch read: the good events as records, and of the others the first errors.
+struct Parsed {
+    records: Records,
+    errors: Vec<LineFault>,
+    rejected: usize,
+    /// Held until the records are in the journal: they take about as much memory as the text did.
+    share: Share,
+}
+
+#[derive(Serialize)]
+struct BatchTaken {
+    accepted: usize,
+    rejected: usize,
+    errors: Vec<LineFault>,
+    errors_omitted: usize,
+}
+
+async fn batch(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+    let client = capture.client(&request).of_batch();
+    let (parts, body) = request.into_parts();
+    let encoding = Encoding::of(&parts.headers)?;
+    let mut share = capture.budget.share();
+    let body = capture.read(&parts.headers, body, BATCH_BYTES_MAX, |bytes| share.grow(bytes)).await?;
+    let parser = Arc::clone(&capture);
+    // A large batch takes a second of work; on this thread, it would hold up every click that it serves.
+    let parsed = tokio::task::spawn_blocking(move || parser.parse_batch(&client, encoding, body, share));
+    let Parsed { records, errors, rejected, share } = parsed.await.map_err(|_| CaptureError::Internal)??;
+    let (accepted, errors_omitted) = (records.count(), rejected - errors.len());
+    if accepted == 0 {
+        return Err(CaptureError::NothingAccepted { rejected, errors, errors_omitted });
+    }
+    capture.keep_all(records).await?;
+    drop(share);
+    let taken = BatchTaken { accepted, rejected, errors, errors_omitted };
+    Ok((StatusCode::ACCEPTED, axum::Json(taken)).into_response())
+}
+
+/// GET, and HEAD with the same answer: its event is kept too, with a mark, so that a rule may think its part.
+async fn click(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+    let client = capture.client(&request);
+    let query = request.uri().query().unwrap_or_default();
+    let to = parse::pairs(query).find(|(name, _)| name == "to").map(|(_, to)| to);
+    let destination = capture.checked(capture.redirect_hosts.destination(to.as_deref()))?;
+    let stamp = capture.stamp(&client, Some(Kind::Click));
+    let pairs = parse::pairs(query).filter(|(name, _)| name != "to");
+    let event = capture.checked(event_from_pairs(pairs, request.method(), &stamp))?;
+    let location = with_click_id(destination, &event.id.to_string());
+    // The one answer that may leave before the record is durable (invariant 1): the person is worth more than the click.
+    let kept = tokio::time::timeout(REDIRECT_WAIT, capture.keep(&event)).await;
+    if !matches!(kept, Ok(Ok(()))) {
+        capture.metrics.redirects_unrecorded.inc();
+    }
+    let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, "no-store".to_owned())];
+    Ok((StatusCode::FOUND, headers).into_response())
+}
+
+async fn pixel(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+    let client = capture.client(&request);
+    let query = request.uri().query().unwrap_or_default();
+    let stamp = capture.stamp(&client, Some(Kind::Impression));
+    let event = capture.checked(event_from_pairs(parse::pairs(query), request.method(), &stamp))?;
+    capture.keep(&event).await?;
+    let headers = [(header::CONTENT_TYPE, "image/gif"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, GIF.as_slice()).into_response())
+}
+
+fn event_from_pairs<'a>(
+    pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+    method: &Method,
+    stamp: &'a Stamp<'a>,
+) -> Result<Event, Fault> {
+    let mut builder = EventBuilder::new(stamp);
+    parse::fill_from_form(&mut builder, pairs)?;
+    if method == Method::HEAD {
+        builder.add_text_prop("http_method".into(), "HEAD");
+    }
+    builder.finish()
+}
+
+/// How one event is written in a body.
+enum Form<'a> {
+    Json,
+    Pairs(&'a str),
+}
+
+impl<'a> Form<'a> {
+    /// Beacons and `curl -d` name types that say little, so a text that begins as JSON is JSON whatever its type.
+    fn of(headers: &HeaderMap, text: &'a [u8]) -> Result<Self, CaptureError> {
+        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let is = |name: &str| {
+            content_type.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+        };
+        if is("multipart/") {
+            return Err(CaptureError::Media {
+                what: "multipart forms are not taken".into(),
+                cure: "send JSON, or `new URLSearchParams(form)`",
+            });
+        }
+        if !is("application/x-www-form-urlencoded") || matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            return Ok(Self::Json);
+        }
+        std::str::from_utf8(text).map(Self::Pairs).map_err(|_| {
+            CaptureError::from(Fault::no_event("the form is not UTF-8", "percent-encode what is not ASCII"))
+        })
+    }
+}
+
+impl Capture {
+    fn client(&self, request: &Request) -> Client {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(address)| address.ip());
+        Client::of(peer, request.headers(), &self.proxies, &self.key)
+    }
+
+    async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        bytes_max: usize,
+        mut reserve: impl FnMut(usize) -> Result<(), CaptureError>,
+    ) -> Result<Vec<u8>, CaptureError> {
+        let counted = |bytes| {
+            self.metrics.body_bytes.inc_by(bytes as u64);
+            reserve(bytes)
+        };
+        body::read(headers, body, bytes_max, counted).await
+    }
+
+    /// Counts what was refused.
+    fn checked<T>(&self, checked: Result<T, Fault>) -> Result<T, Fault> {
+        checked.inspect_err(|fault| self.metrics.rejected(fault))
+    }
+
+    fn parse_batch(
+        &self,
+        client: &Client,
+        encoding: Encoding,
+        body: Vec<u8>,
+        mut share: Share,
+    ) -> Result<Parsed, CaptureError> {
+        let text = body::decompress(encoding, body, BATCH_BYTES_DECOMPRESSED_MAX, |bytes| share.grow(bytes))?;
+        let stamp = self.stamp(client, None);
+        let (mut records, mut errors, mut rejected) = (Records::default(), Vec::new(), 0);
+        for (line, item) in parse::items(&text)? {
+            match self.checked(parse::event_from_json(item, &stamp)) {
+                Ok(event) => records.push(&event, self.journal.partitions()),
+                Err(fault) => {
+                    rejected += 1;
+                    if errors.len() < ERRORS_LISTED_MAX {
+                        errors.push(LineFault { line, fault });
+                    }
+                }
+            }
+        }
+        Ok(Parsed { records, errors, rejected, share })
+    }
+}

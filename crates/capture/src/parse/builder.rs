@@ -1,0 +1,131 @@
+//! Puts an event together field by field, wherever the fields come from, and stamps it.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use tally_model::{Entropy, Event, EventId, Kind, Region};
+use uuid::{Builder, Uuid};
+
+use super::checks;
+use super::field::Field;
+use super::found::Found;
+use super::props::Props;
+use crate::client::Client;
+use crate::error::Fault;
+use crate::hash::HashKey;
+
+/// What an event gets from capture rather than from its sender.
+pub(crate) struct Stamp<'a> {
+    pub received_at_us: i64,
+    pub key: &'a HashKey,
+    pub entropy: &'a dyn Entropy,
+    pub client: &'a Client,
+    /// The kind of an event that names none.
+    pub kind: Option<Kind>,
+}
+
+/// An event in the making. A user's id and address are hashed as they are set: the builder never holds them.
+pub(crate) struct EventBuilder<'a> {
+    stamp: &'a Stamp<'a>,
+    event: Event,
+    id: Option<EventId>,
+    kind: Option<Kind>,
+    props: Props<'a>,
+}
+
+impl<'a> EventBuilder<'a> {
+    pub fn new(stamp: &'a Stamp<'a>) -> Self {
+        let event = Event::new(Uuid::nil(), Kind::Impression, stamp.received_at_us, "", "");
+        Self { stamp, event, id: None, kind: stamp.kind, props: Props::default() }
+    }
+
+    /// Sets a field of the contract. Null is absent. A field that is set twice keeps the last value (`segments`: all).
+    pub fn set(&mut self, field: Field, found: Found<'_>) -> Result<(), Fault> {
+        if found == Found::Null {
+            return Ok(());
+        }
+        let client = self.stamp.client;
+        let event = &mut self.event;
+        match field {
+            Field::EventId => self.id = Some(checks::event_id(field, &found)?),
+            Field::Kind => self.kind = Some(checks::kind(field, &found)?),
+            Field::OccurredAt => {
+                (event.occurred_at_us, event.utc_offset_minutes) =
+                    checks::occurred_at(field, &found, self.stamp.received_at_us)?;
+            }
+            Field::CampaignId => event.campaign_id = checks::id(field, &found)?.unwrap_or_default(),
+            Field::AdId => event.ad_id = checks::id(field, &found)?.unwrap_or_default(),
+            Field::PlacementId => event.placement_id = checks::id(field, &found)?,
+            Field::PublisherId => event.publisher_id = checks::id(field, &found)?,
+            Field::Variant => event.variant = checks::id(field, &found)?,
+            Field::UserId => {
+                let id = checks::text(field, &found)?;
+                event.user_hash = (!id.is_empty()).then(|| self.stamp.key.user(id));
+            }
+            // Anybody may claim to be somebody else: only our own servers are believed, others by their connection.
+            Field::Ip | Field::UserAgent if !client.speaks_for_others => {}
+            Field::Ip => event.ip_hash = Some(self.stamp.key.ip(checks::ip(field, &found)?)),
+            Field::UserAgent => event.user_agent = checks::shortened(field, &found, checks::USER_AGENT_BYTES_MAX)?,
+            Field::Referrer => event.referrer = checks::shortened(field, &found, checks::REFERRER_BYTES_MAX)?,
+            Field::X => event.x = Some(checks::number(field, &found)?),
+            Field::Y => event.y = Some(checks::number(field, &found)?),
+            Field::Country => event.country = Some(checks::country(field, &found)?),
+            Field::AgeGroup => event.age_group = checks::id(field, &found)?,
+            Field::Gender => event.gender = checks::id(field, &found)?,
+            Field::Segments => checks::segments(field, found, &mut event.segments)?,
+            Field::CostMicros => event.cost_micros = checks::micros(field, &found)?,
+            Field::RevenueMicros => event.revenue_micros = checks::micros(field, &found)?,
+            Field::Currency => event.currency = Some(checks::currency(field, &found)?),
+            Field::ClickId => event.click_id = checks::id(field, &found)?,
+            Field::Props => self.props.merge_owned(checks::text(field, &found)?)?,
+        }
+        Ok(())
+    }
+
+    /// The object given as `props`, still in JSON.
+    pub fn set_props(&mut self, json: &'a RawValue) -> Result<(), Fault> {
+        if json.get() == "null" { Ok(()) } else { self.props.merge(json.get()) }
+    }
+
+    pub fn add_prop(&mut self, key: Cow<'a, str>, json: &'a RawValue) {
+        self.props.add_raw(key, json);
+    }
+
+    pub fn add_text_prop(&mut self, key: Cow<'a, str>, text: &str) {
+        self.props.add_text(key, text);
+    }
+
+    /// The event whole, or what it lacks.
+    pub fn finish(self) -> Result<Event, Fault> {
+        let Self { stamp, mut event, id, kind, props } = self;
+        let client = stamp.client;
+        event.kind = kind.ok_or_else(|| missing(Field::Kind, "give `impression`, `click` or `conversion`"))?;
+        if !(event.kind == Kind::Conversion && event.click_id.is_some()) {
+            const CURE: &str = "give both `campaign_id` and `ad_id`; only a conversion may name its `click_id` instead";
+            for (field, value) in [(Field::CampaignId, &event.campaign_id), (Field::AdId, &event.ad_id)] {
+                if value.is_empty() {
+                    return Err(missing(field, CURE));
+                }
+            }
+        }
+        event.id = id.unwrap_or_else(|| new_id(stamp));
+        event.ip_hash = event.ip_hash.or(client.ip_hash);
+        event.user_agent = event.user_agent.or_else(|| client.user_agent.clone());
+        event.referrer = event.referrer.or_else(|| client.referrer.clone());
+        event.country = event.country.or(client.country);
+        event.region = Region::of(event.country);
+        event.props = props.finish()?;
+        Ok(event)
+    }
+}
+
+fn missing(field: Field, cure: &'static str) -> Fault {
+    Fault::new(field.as_str(), "is missing", cure)
+}
+
+/// Version 7: sorted by time, so that neighbours in time are neighbours in every index.
+fn new_id(stamp: &Stamp<'_>) -> EventId {
+    let [_, _, _, _, _, _, random @ ..] = stamp.entropy.bits().to_be_bytes();
+    let received_at_ms = u64::try_from(stamp.received_at_us / 1_000).unwrap_or_default();
+    Builder::from_unix_timestamp_millis(received_at_ms, &random).into_uuid()
+}

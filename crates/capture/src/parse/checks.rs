@@ -1,0 +1,146 @@
+//! What each field may be: pure functions from a found value to the checked one, or to what is wrong and the cure.
+
+use std::net::IpAddr;
+
+use jiff::fmt::temporal::Pieces;
+use tally_model::{Country, EventId, Kind};
+use uuid::Uuid;
+
+use super::field::Field;
+use super::found::Found;
+use crate::error::Fault;
+
+/// A UUID with its hyphens has 36; enough for the longer ids of ad platforms, little enough for dictionaries.
+pub(crate) const ID_BYTES_MAX: usize = 64;
+pub(crate) const SEGMENTS_MAX: usize = 64;
+/// Real agents stay below 400 bytes; what is longer says nothing more.
+pub(crate) const USER_AGENT_BYTES_MAX: usize = 1 << 10;
+/// The length that every browser can handle in a URL.
+pub(crate) const REFERRER_BYTES_MAX: usize = 2 << 10;
+/// A million units of a currency on one event is a mistake, or wants to overflow a sum.
+const MICROS_MAX: i128 = 1_000_000_000_000;
+/// 2000-01-01T00:00:00Z. Earlier times are seconds read as milliseconds, or a clock that was never set.
+const OCCURRED_AT_MIN_US: i64 = 946_684_800_000_000;
+/// A clock in the wrong time zone is at most 14 hours ahead; a day forgives that, and no wrong unit.
+const OCCURRED_AHEAD_MAX_US: i64 = 24 * 3_600 * 1_000_000;
+const DAY_US: i64 = 24 * 3_600 * 1_000_000;
+
+type Checked<T> = Result<T, Fault>;
+
+pub(crate) fn text<'a>(field: Field, found: &'a Found<'_>) -> Checked<&'a str> {
+    match found {
+        Found::Text(text) => Ok(text),
+        other => Err(other.fault(field, "is not text", "give a text in quotes")),
+    }
+}
+
+/// A name that reports group by. An empty one is none.
+pub(crate) fn id(field: Field, found: &Found<'_>) -> Checked<Option<String>> {
+    let text = text(field, found)?;
+    if text.len() > ID_BYTES_MAX {
+        let cure = format!("give at most {ID_BYTES_MAX} bytes; longer data may go into `props`");
+        return Err(found.fault(field, &format!("has {} bytes", text.len()), cure));
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+pub(crate) fn shortened(field: Field, found: &Found<'_>, bytes_max: usize) -> Checked<Option<String>> {
+    let text = text(field, found)?;
+    Ok((!text.is_empty()).then(|| cut(text, bytes_max).to_owned()))
+}
+
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
+pub(crate) fn event_id(field: Field, found: &Found<'_>) -> Checked<EventId> {
+    const CURE: &str = "give a UUID that stays the same when the event is sent again, or leave the field out";
+    let id = text(field, found).ok().and_then(|text| Uuid::parse_str(text).ok());
+    id.ok_or_else(|| found.fault(field, "is not a UUID", CURE))
+}
+
+pub(crate) fn kind(field: Field, found: &Found<'_>) -> Checked<Kind> {
+    let known = text(field, found).ok().and_then(Kind::parse);
+    known.ok_or_else(|| found.fault(field, "is not a kind of event", "give `impression`, `click` or `conversion`"))
+}
+
+/// Microseconds since the epoch, and the sender's offset from UTC in minutes.
+pub(crate) fn occurred_at(field: Field, found: &Found<'_>, received_at_us: i64) -> Checked<(i64, i16)> {
+    const FORM: &str = "give RFC 3339 text with a time zone such as \"2019-11-24T10:00:00.123Z\" or \
+                        \"2019-11-24T11:00:00+01:00\"; Unix seconds or milliseconds are not taken";
+    let Found::Text(text) = found else { return Err(found.fault(field, "is not a time in text", FORM)) };
+    let pieces = Pieces::parse(text.as_ref()).map_err(|_| found.fault(field, "is not a time", FORM))?;
+    let Some(time) = pieces.time() else { return Err(found.fault(field, "has no time of day", FORM)) };
+    let Some(offset) = pieces.to_numeric_offset() else {
+        return Err(found.fault(field, "has no time zone", "add `Z` for UTC, or the offset, such as `+02:00`"));
+    };
+    let instant = offset.to_timestamp(pieces.date().to_datetime(time));
+    let at_us = instant.map_err(|_| found.fault(field, "is out of range", FORM))?.as_microsecond();
+    if at_us < OCCURRED_AT_MIN_US {
+        let cure = "check the sender's clock, and that seconds were not taken for milliseconds";
+        return Err(found.fault(field, "lies before 2000-01-01", cure));
+    }
+    let ahead_us = at_us.saturating_sub(received_at_us);
+    if ahead_us > OCCURRED_AHEAD_MAX_US {
+        let is_not = format!("lies {} days or more in the future", ahead_us / DAY_US);
+        let cure = "check the sender's clock and time zone, and that milliseconds were not taken for seconds";
+        return Err(found.fault(field, &is_not, cure));
+    }
+    Ok((at_us, i16::try_from(offset.seconds() / 60).unwrap_or_default()))
+}
+
+pub(crate) fn ip(field: Field, found: &Found<'_>) -> Checked<IpAddr> {
+    let address = text(field, found)?.parse();
+    address.map_err(|_| found.fault(field, "is not an IP address", "give an IPv4 or IPv6 address without a port"))
+}
+
+pub(crate) fn number(field: Field, found: &Found<'_>) -> Checked<f32> {
+    let number = match found {
+        Found::Whole(whole) => *whole as f32,
+        Found::Decimal(decimal) => *decimal as f32,
+        other => return Err(other.fault(field, "is not a number", "give a number without quotes, e.g. 0.25")),
+    };
+    if number.is_finite() {
+        return Ok(number);
+    }
+    Err(found.fault(field, "is too large for a coordinate", "give a position in pixels, or between 0 and 1"))
+}
+
+pub(crate) fn micros(field: Field, found: &Found<'_>) -> Checked<i64> {
+    const CURE: &str = "give millionths of the currency as a whole number, e.g. 250000";
+    let Found::Whole(whole) = found else { return Err(found.fault(field, "is not a whole number", CURE)) };
+    match i64::try_from(*whole) {
+        Ok(micros) if whole.abs() <= MICROS_MAX => Ok(micros),
+        _ => Err(found.fault(field, &format!("is beyond {MICROS_MAX} millionths"), CURE)),
+    }
+}
+
+pub(crate) fn country(field: Field, found: &Found<'_>) -> Checked<Country> {
+    let known = text(field, found).ok().and_then(Country::parse);
+    known.ok_or_else(|| found.fault(field, "is not a country code", "give two letters (ISO 3166-1), e.g. \"DE\""))
+}
+
+pub(crate) fn currency(field: Field, found: &Found<'_>) -> Checked<String> {
+    let letters = |code: &&str| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let code = text(field, found).ok().filter(letters).map(str::to_ascii_uppercase);
+    code.ok_or_else(|| found.fault(field, "is not a currency code", "give three letters (ISO 4217), e.g. \"EUR\""))
+}
+
+/// Adds to `segments`; each once, empty ones not at all.
+pub(crate) fn segments(field: Field, found: Found<'_>, segments: &mut Vec<String>) -> Checked<()> {
+    const CURE: &str = "give a list of texts, e.g. [\"sports\",\"returning\"]";
+    let Found::List(list) = found else { return Err(found.fault(field, "is not a list", CURE)) };
+    for segment in &list {
+        let Some(name) = id(field, segment)?.filter(|name| !segments.contains(name)) else { continue };
+        if segments.len() == SEGMENTS_MAX {
+            let what = format!("there are more than {SEGMENTS_MAX}");
+            return Err(Fault::new(
+                field.as_str(),
+                what,
+                "send those that reports group by; others may go into `props`",
+            ));
+        }
+        segments.push(name);
+    }
+    Ok(())
+}

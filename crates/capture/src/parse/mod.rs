@@ -1,0 +1,18 @@
+//! From text to an event: JSON, a query or a form give fields and values, and one builder checks them all.
+
+mod builder;
+mod checks;
+mod field;
+mod form;
+mod found;
+mod json;
+mod lines;
+mod props;
+
+pub(crate) use builder::{EventBuilder, Stamp};
+pub(crate) use checks::{REFERRER_BYTES_MAX, USER_AGENT_BYTES_MAX, cut};
+#[cfg(test)]
+pub(crate) use field::Field;
+pub(crate) use form::{fill as fill_from_form, pairs};
+pub(crate) use json::event as event_from_json;
+pub(crate) use lines::items;

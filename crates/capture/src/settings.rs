@@ -1,0 +1,82 @@
+//! What an operator decides about capture. Limits are not among it: they are constants beside the code that keeps them.
+
+use axum::http::HeaderName;
+use serde::Deserialize;
+
+use crate::client::Proxies;
+use crate::network::Network;
+use crate::redirect::{HostPattern, RedirectHosts};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CaptureSettings {
+    /// Hosts that `/v1/click` may redirect to: `shop.example.com`, or `*.example.com` for every host below. Empty: none.
+    pub redirect_hosts: Vec<String>,
+    /// Addresses or CIDR blocks of our own proxies and servers; loopback always is one. A proxy must set
+    /// `X-Forwarded-For`: without it, what it passes on is taken for its own word.
+    pub trusted_proxies: Vec<String>,
+    /// Header in which a trusted proxy names the visitor's country, such as `cf-ipcountry`. Empty: none does.
+    pub country_header: String,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SettingsError {
+    #[error("`capture.redirect_hosts` has `{0}`, which is no host; write `shop.example.com` or `*.example.com`")]
+    RedirectHost(String),
+    #[error(
+        "`capture.trusted_proxies` has `{0}`, which is no network; write an address or a block such as `10.0.0.0/8`"
+    )]
+    TrustedProxy(String),
+    #[error("`capture.country_header` is `{0}`, which is no header name; write one such as `cf-ipcountry`, or nothing")]
+    CountryHeader(String),
+}
+
+impl CaptureSettings {
+    /// What is wrong with these settings, without building anything from them.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.proxies()?;
+        self.redirect_hosts()?;
+        Ok(())
+    }
+
+    pub(crate) fn proxies(&self) -> Result<Proxies, SettingsError> {
+        let network = |text: &String| Network::parse(text).ok_or_else(|| SettingsError::TrustedProxy(text.clone()));
+        let networks = self.trusted_proxies.iter().map(network).collect::<Result<_, _>>()?;
+        let country_header = match self.country_header.as_str() {
+            "" => None,
+            name => {
+                let wrong = |_| SettingsError::CountryHeader(name.to_owned());
+                Some(HeaderName::from_bytes(name.as_bytes()).map_err(wrong)?)
+            }
+        };
+        Ok(Proxies { networks, country_header })
+    }
+
+    pub(crate) fn redirect_hosts(&self) -> Result<RedirectHosts, SettingsError> {
+        let pattern = |text: &String| HostPattern::parse(text).ok_or_else(|| SettingsError::RedirectHost(text.clone()));
+        Ok(RedirectHosts(self.redirect_hosts.iter().map(pattern).collect::<Result<_, _>>()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_setting_is_named_with_its_cure() {
+        let hosts = CaptureSettings { redirect_hosts: vec!["https://shop.example".into()], ..Default::default() };
+        assert_eq!(hosts.check(), Err(SettingsError::RedirectHost("https://shop.example".into())));
+        let proxies = CaptureSettings { trusted_proxies: vec!["10.0.0.0/40".into()], ..Default::default() };
+        assert!(proxies.check().unwrap_err().to_string().contains("10.0.0.0/8"));
+        let header = CaptureSettings { country_header: "cf country".into(), ..Default::default() };
+        assert_eq!(header.check(), Err(SettingsError::CountryHeader("cf country".into())));
+        assert_eq!(CaptureSettings::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn an_unknown_setting_is_an_error() {
+        let read = serde_json::from_str::<CaptureSettings>;
+        assert!(read(r#"{"redirect_host": []}"#).unwrap_err().to_string().contains("redirect_host"));
+        assert_eq!(read("{}").unwrap(), CaptureSettings::default());
+    }
+}

@@ -1,0 +1,250 @@
+//! The journal on a local disk: one sequence of segment files for all partitions, so that one sync serves them all and
+//! reading gives a total order.
+//!
+//! In the order that a record travels: [`queue`] holds what was handed over, [`writer`] makes it durable, [`block`] is
+//! how it lies on disk, [`segment`] where, [`spares`] keeps files ready for that, [`log`] knows what is durable,
+//! [`reader`] gives it back, and [`recover`] finds it again after a restart.
+
+mod block;
+mod log;
+mod queue;
+mod reader;
+mod recover;
+mod segment;
+mod spares;
+mod writer;
+
+use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tally_model::Positions;
+
+use self::log::Log;
+use self::queue::{Append, Queue};
+use self::reader::DiskReader;
+use self::segment::io_error;
+use self::spares::Spares;
+use self::writer::Writer;
+use crate::{Journal, JournalError, Reader, Receipt, Record, check_partitions};
+
+/// Makes a file's contents durable.
+pub type SyncFile = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
+
+pub struct DiskOptions {
+    pub folder: PathBuf,
+    /// Fixed when the folder is first opened.
+    pub partitions: u16,
+    /// The length of one file; also bounds what one append may hold.
+    pub segment_bytes: u32,
+    /// At least this much of what was released is kept all the same, for replay, if there was as much.
+    pub retain_bytes: u64,
+    /// Bounds what waits for the disk; beyond it, an append gets [`JournalError::Full`].
+    pub queue_bytes_max: usize,
+    /// Told of each group commit, on the writing thread, so it must be quick.
+    pub on_sync: Box<dyn Fn(&SyncReport) + Send + Sync>,
+    /// How a file is made durable. Tests let it fail.
+    pub sync: SyncFile,
+}
+
+impl DiskOptions {
+    pub fn new(folder: impl Into<PathBuf>, partitions: u16) -> Self {
+        Self {
+            folder: folder.into(),
+            partitions,
+            segment_bytes: 32 * 1024 * 1024,
+            retain_bytes: 1024 * 1024 * 1024,
+            queue_bytes_max: 64 * 1024 * 1024,
+            on_sync: Box::new(|_| {}),
+            sync: Box::new(File::sync_data),
+        }
+    }
+}
+
+/// One group commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncReport {
+    pub records: u64,
+    pub bytes: u64,
+    /// Of writing and syncing.
+    pub elapsed: Duration,
+}
+
+/// Closes when dropped.
+pub struct DiskJournal {
+    shared: Arc<Shared>,
+    /// The largest append, as its records lie on disk.
+    payload_bytes_max: usize,
+    retain_bytes: u64,
+    running: Mutex<Option<Running>>,
+}
+
+/// What the threads, the readers and the front share.
+struct Shared {
+    folder: PathBuf,
+    partitions: u16,
+    segment_bytes: u32,
+    sync: SyncFile,
+    on_sync: Box<dyn Fn(&SyncReport) + Send + Sync>,
+    queue: Queue,
+    log: Log,
+    spares: Spares,
+}
+
+/// What ends with [`Journal::close`].
+struct Running {
+    writer: JoinHandle<()>,
+    preparer: JoinHandle<()>,
+    /// Held, never read: whoever has the lock has the folder.
+    _lock: File,
+}
+
+impl DiskJournal {
+    pub fn open(options: DiskOptions) -> Result<Arc<Self>, JournalError> {
+        let DiskOptions { folder, partitions, segment_bytes, retain_bytes, queue_bytes_max, on_sync, sync } = options;
+        // A segment takes its own first block and at least one more.
+        let overhead = 2 * block::overhead_bytes(partitions) + block::ALIGN;
+        let payload_bytes_max = (segment_bytes as usize).saturating_sub(overhead).min(queue_bytes_max);
+        if partitions == 0 || payload_bytes_max == 0 {
+            let doing = format!("open a journal of {partitions} partitions in segments of {segment_bytes} bytes");
+            return Err(JournalError::Io { doing, cause: "there is no room for a record; raise both".into() });
+        }
+        create_folder(&folder).map_err(|error| io_error(format!("create `{}`", folder.display()), &error))?;
+        let lock = lock(&folder)?;
+
+        let mut recovered = recover::recover(&folder, partitions, &sync)?;
+        let (file, last) = match (recovered.file.take(), recovered.segments.back()) {
+            (Some(file), Some(last)) => (file, last.clone()),
+            _ => {
+                let spare = spares::zeroed(segment::spare_path(&folder, 0), segment_bytes).map_err(|error| {
+                    io_error(format!("prepare the first journal segment in `{}`", folder.display()), &error)
+                })?;
+                let (file, first) = segment::begin(&folder, &spare, 1, &recovered.end, &sync)?;
+                recovered.segments.push_back(first.clone());
+                (file, first)
+            }
+        };
+        let shared = Arc::new(Shared {
+            spares: Spares::new(folder.clone(), segment_bytes),
+            log: Log::new(recovered.segments, recovered.end.clone()),
+            queue: Queue::new(queue_bytes_max),
+            folder,
+            partitions,
+            segment_bytes,
+            sync,
+            on_sync,
+        });
+        let writer = Writer::new(Arc::clone(&shared), file, last.tag, last.durable_bytes, recovered.end)?;
+        let preparing = Arc::clone(&shared);
+        let preparer = spawn("journal-spares", move || preparing.spares.run())?;
+        let writer = spawn("journal-writer", move || writer.run()).inspect_err(|_| shared.spares.stop())?;
+        let running = Mutex::new(Some(Running { writer, preparer, _lock: lock }));
+        Ok(Arc::new(Self { shared, payload_bytes_max, retain_bytes, running }))
+    }
+
+    /// How much waits for the disk, of `queue_bytes_max`.
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.queue.bytes()
+    }
+}
+
+impl Journal for DiskJournal {
+    fn partitions(&self) -> u16 {
+        self.shared.partitions
+    }
+
+    fn append(&self, records: Vec<Record>) -> Result<Receipt, JournalError> {
+        check_partitions(&records, self.shared.partitions)?;
+        let payload_bytes = block::payload_bytes(&records);
+        if payload_bytes > self.payload_bytes_max {
+            return Err(JournalError::TooLarge { bytes: payload_bytes, bytes_max: self.payload_bytes_max });
+        }
+        self.health()?;
+        if records.is_empty() {
+            return Ok(Receipt::durable());
+        }
+        let (sender, receipt) = Receipt::pending();
+        self.shared.queue.push(Append { records, payload_bytes, receipt: sender })?;
+        Ok(receipt)
+    }
+
+    fn reader(&self, from: &Positions) -> Result<Box<dyn Reader>, JournalError> {
+        Ok(Box::new(DiskReader::new(Arc::clone(&self.shared), from)?))
+    }
+
+    fn start(&self) -> Positions {
+        self.shared.log.start()
+    }
+
+    fn end(&self) -> Positions {
+        self.shared.log.end()
+    }
+
+    fn release(&self, below: &Positions) -> Result<(), JournalError> {
+        self.shared.log.release(below, self.retain_bytes, |segment| self.shared.spares.trim(segment));
+        Ok(())
+    }
+
+    fn health(&self) -> Result<(), JournalError> {
+        self.shared.queue.stopped().or_else(|| self.shared.spares.starved()).map_or(Ok(()), Err)
+    }
+
+    fn close(&self) {
+        // Held to the end: whoever else closes may rely on it as well.
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Running { writer, preparer, _lock }) = running.take() else { return };
+        self.shared.queue.stop(JournalError::Closed);
+        // A thread that panicked has said so itself, by poisoning.
+        let _ = writer.join();
+        self.shared.spares.stop();
+        let _ = preparer.join();
+    }
+}
+
+impl Drop for DiskJournal {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for DiskJournal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("DiskJournal").field("folder", &self.shared.folder).finish_non_exhaustive()
+    }
+}
+
+/// Creates what is missing of a folder's path, durably.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    let parts = folder.ancestors().filter(|part| !part.as_os_str().is_empty());
+    let missing: Vec<_> = parts.take_while(|part| !part.exists()).collect();
+    fs::create_dir_all(folder)?;
+    for created in missing {
+        let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
+        segment::sync_folder(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+fn lock(folder: &Path) -> Result<File, JournalError> {
+    let path = folder.join("lock");
+    let doing = || format!("lock `{}`", path.display());
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| io_error(doing(), &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(JournalError::Locked { what: format!("`{}` is locked", path.display()) }),
+        Err(TryLockError::Error(error)) => Err(io_error(doing(), &error)),
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, JournalError> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
+    spawned.map_err(|error| io_error(format!("start thread `{name}`"), &error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! Judged events as rows of `events`, and rows back as what the pipeline asks for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, Float32Array, Int16Array, Int32Array, Int64Array, ListBuilder,
+    RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
+use jiff::Timestamp;
+use tally_model::{Class, Country, EventId, Fact, Judged, Kind, Partition, Reason, Region};
+
+use crate::error::{LakeError, Result};
+use crate::files::{FileLayout, NewFile};
+use crate::schema::{EVENTS_FILE, EVENTS_STATISTICS};
+
+const DAY_US: i64 = 86_400_000_000;
+const SECOND_US: i64 = 1_000_000;
+
+pub(crate) const EVENTS_LAYOUT: FileLayout = FileLayout {
+    statistics: &EVENTS_STATISTICS,
+    distinct: &["event_id", "user_hash", "click_id"],
+    rising: &["occurred_at", "received_at", "offset"],
+    looked_up: &["event_id"],
+};
+
+/// The rows of a batch, one file for each day and region that it touches.
+pub(crate) fn to_files(events: &[Judged]) -> Result<Vec<NewFile>> {
+    let mut by_partition: BTreeMap<(i64, Region), Vec<&Judged>> = BTreeMap::new();
+    for judged in events {
+        let day = judged.event.occurred_at_us.div_euclid(DAY_US);
+        by_partition.entry((day, judged.event.region)).or_default().push(judged);
+    }
+    by_partition
+        .into_iter()
+        .map(|((day, region), rows)| {
+            let partition_values = vec![("event_date", date(day)?), ("region", region.as_str().to_owned())];
+            Ok(NewFile { rows: encode(&rows)?, partition_values })
+        })
+        .collect()
+}
+
+fn date(day: i64) -> Result<String> {
+    let midnight = Timestamp::from_second(day * 86_400);
+    let midnight = midnight.map_err(|error| LakeError::Damaged { what: format!("day {day} has no date: {error}") })?;
+    Ok(midnight.strftime("%Y-%m-%d").to_string())
+}
+
+fn encode(rows: &[&Judged]) -> Result<RecordBatch> {
+    let texts = |of: fn(&Judged) -> Option<&str>| -> ArrayRef { Arc::new(StringArray::from_iter(rows.iter().map(|row| of(row)))) };
+    let times = |of: fn(&Judged) -> Option<i64>| -> ArrayRef {
+        let times: TimestampMicrosecondArray = rows.iter().map(|row| of(row)).collect();
+        Arc::new(times.with_timezone("UTC"))
+    };
+    let numbers = |of: fn(&Judged) -> Option<i64>| -> ArrayRef { Arc::new(rows.iter().map(|row| of(row)).collect::<Int64Array>()) };
+    let floats = |of: fn(&Judged) -> Option<f32>| -> ArrayRef { Arc::new(rows.iter().map(|row| of(row)).collect::<Float32Array>()) };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| row.event.id.as_bytes()))),
+        texts(|row| Some(row.event.kind.as_str())),
+        times(|row| Some(row.event.occurred_at_us)),
+        Arc::new(Int16Array::from_iter_values(rows.iter().map(|row| row.event.utc_offset_minutes))),
+        times(|row| Some(row.event.received_at_us)),
+        times(|row| (row.judged_at_s != row.event.received_at_us.div_euclid(SECOND_US)).then_some(row.judged_at_s * SECOND_US)),
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| i32::from(row.partition)))),
+        numbers(|row| Some(row.offset as i64)),
+        texts(|row| Some(row.verdict.class().as_str())),
+        texts(|row| row.verdict.reason().map(|reason| reason.as_str())),
+        texts(|row| Some(&row.event.campaign_id)),
+        texts(|row| Some(&row.event.ad_id)),
+        texts(|row| row.event.placement_id.as_deref()),
+        texts(|row| row.event.publisher_id.as_deref()),
+        texts(|row| row.event.variant.as_deref()),
+        numbers(|row| row.event.user_hash.map(|hash| hash as i64)),
+        numbers(|row| row.event.ip_hash.map(|hash| hash as i64)),
+        texts(|row| row.event.user_agent.as_deref()),
+        texts(|row| Some(row.device.device)),
+        texts(|row| Some(row.device.os)),
+        texts(|row| Some(row.device.browser)),
+        texts(|row| row.event.referrer.as_deref()),
+        floats(|row| row.event.x),
+        floats(|row| row.event.y),
+        texts(|row| row.event.country.as_ref().map(Country::as_str)),
+        texts(|row| row.event.age_group.as_deref()),
+        texts(|row| row.event.gender.as_deref()),
+        Arc::new(segments(rows)),
+        numbers(|row| Some(row.event.cost_micros)),
+        numbers(|row| Some(row.event.revenue_micros)),
+        texts(|row| row.event.currency.as_deref()),
+        texts(|row| row.event.click_id.as_deref()),
+        texts(|row| row.event.props.as_deref()),
+    ];
+    Ok(RecordBatch::try_new(EVENTS_FILE.clone(), columns)?)
+}
+
+fn segments(rows: &[&Judged]) -> arrow::array::ListArray {
+    let element = arrow::datatypes::Field::new("element", arrow::datatypes::DataType::Utf8, true);
+    let mut lists = ListBuilder::new(StringBuilder::new()).with_field(element);
+    for row in rows {
+        for segment in &row.event.segments {
+            lists.values().append_value(segment);
+        }
+        lists.append(!row.event.segments.is_empty());
+    }
+    lists.finish()
+}
+
+/// The columns that [`each_fact`] reads, in the files' order.
+pub(crate) const FACT_COLUMNS: [&str; 17] = [
+    "kind", "occurred_at", "verdict", "campaign_id", "ad_id", "variant", "user_hash", "device", "os", "browser", "country",
+    "age_group", "gender", "cost_micros", "revenue_micros", "currency", "offset",
+];
+
+/// Calls `each` with what rollups need of every row.
+pub(crate) fn each_fact(rows: &RecordBatch, region: &str, each: &mut (dyn FnMut(&Fact<'_>) + Send)) -> Result<()> {
+    let columns = Columns(rows);
+    let (kind, verdict) = (columns.texts("kind")?, columns.texts("verdict")?);
+    let occurred_at = columns.times("occurred_at")?;
+    let (campaign_id, ad_id, variant) = (columns.texts("campaign_id")?, columns.texts("ad_id")?, columns.texts("variant")?);
+    let (device, os, browser) = (columns.texts("device")?, columns.texts("os")?, columns.texts("browser")?);
+    let (country, age_group, gender) = (columns.texts("country")?, columns.texts("age_group")?, columns.texts("gender")?);
+    let (user_hash, currency) = (columns.numbers("user_hash")?, columns.texts("currency")?);
+    let (cost_micros, revenue_micros) = (columns.numbers("cost_micros")?, columns.numbers("revenue_micros")?);
+    let text = |column: &'_ StringArray, row: usize| column.is_valid(row).then(|| column.value(row).to_owned());
+    for row in 0..rows.num_rows() {
+        let unknown = |name: &str, value: &str| LakeError::Damaged { what: format!("{value:?} is no {name}") };
+        let (variant, country, age_group) = (text(variant, row), text(country, row), text(age_group, row));
+        let (gender, currency) = (text(gender, row), text(currency, row));
+        each(&Fact {
+            kind: Kind::parse(kind.value(row)).ok_or_else(|| unknown("kind", kind.value(row)))?,
+            class: Class::parse(verdict.value(row)).ok_or_else(|| unknown("verdict", verdict.value(row)))?,
+            occurred_at_us: occurred_at.value(row),
+            campaign_id: campaign_id.value(row),
+            currency: currency.as_deref(),
+            ad_id: ad_id.value(row),
+            variant: variant.as_deref(),
+            country: country.as_deref(),
+            region,
+            age_group: age_group.as_deref(),
+            gender: gender.as_deref(),
+            device: device.value(row),
+            os: os.value(row),
+            browser: browser.value(row),
+            user_hash: user_hash.is_valid(row).then(|| user_hash.value(row) as u64),
+            cost_micros: cost_micros.value(row),
+            revenue_micros: revenue_micros.value(row),
+        });
+    }
+    Ok(())
+}
+
+/// The columns that [`each_sighting`] reads.
+pub(crate) const SIGHTING_COLUMNS: [&str; 5] = ["event_id", "received_at", "judged_at", "partition", "reason"];
+
+/// Calls `each` with the partition and judging time in seconds of every row, and the id where the row was a first sighting.
+pub(crate) fn each_sighting(rows: &RecordBatch, mut each: impl FnMut(Partition, i64, Option<EventId>)) -> Result<()> {
+    let columns = Columns(rows);
+    let ids = columns.column("event_id")?.as_binary::<i32>();
+    let (received_at, judged_at) = (columns.times("received_at")?, columns.times("judged_at")?);
+    let partitions = columns.column("partition")?.as_primitive::<Int32Type>();
+    let reason = columns.texts("reason")?;
+    for row in 0..rows.num_rows() {
+        let judged_at_us = if judged_at.is_valid(row) { judged_at.value(row) } else { received_at.value(row) };
+        let partition = Partition::try_from(partitions.value(row)).unwrap_or_default();
+        let id = EventId::from_slice(ids.value(row)).map_err(|error| LakeError::Damaged { what: error.to_string() })?;
+        let is_repeat = reason.is_valid(row) && reason.value(row) == Reason::SameId.as_str();
+        each(partition, judged_at_us.div_euclid(SECOND_US), (!is_repeat).then_some(id));
+    }
+    Ok(())
+}
+
+/// Columns by name, with a clear word where a file lacks one.
+pub(crate) struct Columns<'a>(pub &'a RecordBatch);
+
+impl<'a> Columns<'a> {
+    pub fn column(&self, name: &str) -> Result<&'a ArrayRef> {
+        self.0.column_by_name(name).ok_or_else(|| LakeError::Damaged { what: format!("a data file has no column `{name}`") })
+    }
+
+    pub fn texts(&self, name: &str) -> Result<&'a StringArray> {
+        let column = self.column(name)?;
+        column.as_string_opt::<i32>().ok_or_else(|| LakeError::Damaged { what: format!("column `{name}` is not text") })
+    }
+
+    pub fn numbers(&self, name: &str) -> Result<&'a Int64Array> {
+        let column = self.column(name)?;
+        column.as_primitive_opt::<Int64Type>().ok_or_else(|| LakeError::Damaged { what: format!("column `{name}` is not a number") })
+    }
+
+    pub fn times(&self, name: &str) -> Result<&'a TimestampMicrosecondArray> {
+        let column = self.column(name)?;
+        column
+            .as_primitive_opt::<TimestampMicrosecondType>()
+            .ok_or_else(|| LakeError::Damaged { what: format!("column `{name}` is not a time") })
+    }
+}
+

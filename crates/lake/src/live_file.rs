@@ -1,0 +1,117 @@
+//! A data file of the current version, with what the log says of its contents, ready for pruning.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use deltalake_core::kernel::{Add, Remove};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::table::TableSpec;
+
+#[derive(Debug)]
+pub(crate) struct LiveFile {
+    pub add: Add,
+    pub rows: usize,
+    stats: Value,
+    /// The same for DataFusion.
+    pub scan: PartitionedFile,
+    pub statistics: Arc<Statistics>,
+}
+
+impl LiveFile {
+    pub fn new(add: Add, root: &str, spec: &TableSpec) -> Self {
+        let stats: Value = add.stats.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let rows = stats["numRecords"].as_u64().and_then(|rows| usize::try_from(rows).ok()).unwrap_or(0);
+        let partition_values: Vec<ScalarValue> =
+            spec.partition_columns.iter().map(|name| partition_value(&add, spec, name)).collect();
+        // Those of the partition columns, which come last, are added by DataFusion itself.
+        let file_columns = spec.schema.fields().len() - partition_values.len();
+        let columns = spec.schema.fields().iter().take(file_columns).map(|field| {
+            let bound = |side: &str| scalar(&stats[side][field.name()], field.data_type()).map(Precision::Inexact);
+            let mut column = ColumnStatistics::new_unknown();
+            column.min_value = bound("minValues").unwrap_or_default();
+            column.max_value = bound("maxValues").unwrap_or_default();
+            column
+        });
+        let of_file = Statistics {
+            num_rows: Precision::Exact(rows),
+            total_byte_size: Precision::Absent,
+            column_statistics: columns.collect(),
+        };
+        let size = u64::try_from(add.size).unwrap_or(0);
+        let scan = PartitionedFile::new(format!("{root}/{}", add.path), size)
+            .with_partition_values(partition_values)
+            .with_statistics(Arc::new(of_file));
+        let statistics = scan.statistics.clone().unwrap_or_default();
+        Self { add, rows, stats, scan, statistics }
+    }
+
+    pub fn path(&self) -> &str {
+        &self.add.path
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        u64::try_from(self.add.size).unwrap_or(0)
+    }
+
+    pub fn partition_value(&self, name: &str) -> Option<&str> {
+        self.add.partition_values.get(name)?.as_deref()
+    }
+
+    /// The least and greatest value of a text column, where the log has them.
+    pub fn text_bounds(&self, column: &str) -> Option<(&str, &str)> {
+        Some((self.stats["minValues"][column].as_str()?, self.stats["maxValues"][column].as_str()?))
+    }
+
+    /// The greatest value of a time column, where the log has it.
+    pub fn newest_us(&self, column: &str) -> Option<i64> {
+        time_us(&self.stats["maxValues"][column])
+    }
+
+    /// The least value of a time column, where the log has it.
+    pub fn oldest_us(&self, column: &str) -> Option<i64> {
+        time_us(&self.stats["minValues"][column])
+    }
+
+    /// The second in which the newest of its events was judged. Files without statistics count as new.
+    pub fn newest_s(&self) -> i64 {
+        let received_at_us = self.newest_us("received_at").unwrap_or(i64::MAX);
+        received_at_us.max(self.newest_us("judged_at").unwrap_or(i64::MIN)).div_euclid(1_000_000)
+    }
+
+    /// The action that takes this file out again, its rows being in other files of the same commit.
+    pub fn rearranged(&self, now_ms: i64) -> Remove {
+        Remove {
+            path: self.add.path.clone(),
+            data_change: false,
+            deletion_timestamp: Some(now_ms),
+            extended_file_metadata: Some(true),
+            partition_values: Some(self.add.partition_values.clone()),
+            size: Some(self.add.size),
+            ..Remove::default()
+        }
+    }
+}
+
+fn time_us(value: &Value) -> Option<i64> {
+    value.as_str()?.parse::<Timestamp>().ok().map(|at| at.as_microsecond())
+}
+
+fn partition_value(add: &Add, spec: &TableSpec, name: &str) -> ScalarValue {
+    let text = add.partition_values.get(name).cloned().flatten();
+    let data_type = spec.schema.field_with_name(name).map_or(&DataType::Utf8, |field| field.data_type());
+    text.and_then(|text| ScalarValue::try_from_string(text, data_type).ok()).unwrap_or(ScalarValue::Null)
+}
+
+fn scalar(value: &Value, data_type: &DataType) -> Option<ScalarValue> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    ScalarValue::try_from_string(text, data_type).ok()
+}

@@ -1,0 +1,140 @@
+//! The life of one event: every time it came in, what was made of it, and which cells and file hold it.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::take_record_batch;
+use arrow::array::UInt32Array;
+use arrow::datatypes::Int32Type;
+use jiff::Timestamp;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use serde_json::{Map, Value as Json, json};
+use tally_model::{EventId, Fact, Grain, Life, LifeCell, LifeEvent, Reason, View, bucket_start_us};
+
+use super::Queries;
+use crate::error::{Doing, Result};
+use crate::events::{Columns, each_fact};
+use crate::live_file::LiveFile;
+use crate::store::SyncedStore;
+
+/// What is told of an event besides the columns with a place of their own.
+const FIELDS: [&str; 21] = [
+    "campaign_id", "ad_id", "placement_id", "publisher_id", "variant", "user_agent", "device", "os", "browser", "referrer",
+    "country", "age_group", "gender", "currency", "click_id", "props", "cost_micros", "revenue_micros", "utc_offset_minutes",
+    "x", "y",
+];
+
+impl Queries {
+    /// Everything known of an id; no sightings where the lake has none.
+    pub async fn life(&self, id: EventId) -> Result<Life> {
+        let view = self.current();
+        let store = SyncedStore::new();
+        let mut sightings = Vec::new();
+        for file in view.events.files.iter() {
+            for row in rows_of(&store, file, id).await? {
+                sightings.push(sighting(&row, file)?);
+            }
+        }
+        sightings.sort_by_key(|sighting| (sighting.partition, sighting.offset));
+        let mut counted_at = None;
+        for sighting in &mut sightings {
+            if sighting.reason.as_deref() == Some(Reason::SameId.as_str()) {
+                sighting.duplicate_of_offset = counted_at;
+            } else {
+                counted_at = Some(sighting.offset);
+            }
+        }
+        Ok(Life { event_id: id.to_string(), events_version: view.events_version(), sightings })
+    }
+}
+
+/// The rows of a file that carry an id. The file's Bloom filters say for most files, without reading them, that none does.
+async fn rows_of(store: &Arc<dyn ObjectStore>, file: &Arc<LiveFile>, id: EventId) -> Result<Vec<RecordBatch>> {
+    let location = file.scan.object_meta.location.clone();
+    let bytes = store.get(&location).await.doing("read a data file")?.bytes().await.doing("read a data file")?;
+    let search = tokio::task::spawn_blocking(move || -> Result<Vec<RecordBatch>> {
+        let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new())?;
+        let ids = metadata.parquet_schema().columns().iter().position(|column| column.name() == "event_id");
+        let mut found = Vec::new();
+        for group in 0..metadata.metadata().num_row_groups() {
+            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata.clone());
+            let filter = ids.and_then(|column| builder.get_row_group_column_bloom_filter(group, column).transpose()).transpose()?;
+            if filter.is_some_and(|filter| !filter.check(id.as_bytes().as_slice())) {
+                continue;
+            }
+            builder = builder.with_row_groups(vec![group]).with_batch_size(64 * 1024);
+            let mask = ProjectionMask::all();
+            for batch in builder.with_projection(mask).build()? {
+                let batch = batch?;
+                let column = Columns(&batch).column("event_id")?.as_binary::<i32>();
+                let matching = (0..batch.num_rows()).filter(|at| column.value(*at) == id.as_bytes());
+                let matching: UInt32Array = matching.filter_map(|at| u32::try_from(at).ok()).collect();
+                for at in 0..matching.len() {
+                    found.push(take_record_batch(&batch, &matching.slice(at, 1))?);
+                }
+            }
+        }
+        Ok(found)
+    });
+    search.await.doing("read a data file")?
+}
+
+fn sighting(row: &RecordBatch, file: &LiveFile) -> Result<LifeEvent> {
+    let columns = Columns(row);
+    let text = |name| columns.texts(name).map(|column| column.is_valid(0).then(|| column.value(0).to_owned()));
+    let time = |name| columns.times(name).map(|column| time_text(column.value(0)));
+    let region = file.partition_value("region").unwrap_or_default();
+    let mut cells = Vec::new();
+    each_fact(row, region, &mut |fact| cells = cells_of(fact))?;
+    let mut fields: Map<String, Json> = FIELDS
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), json_of(row, name)?)))
+        .collect();
+    fields.insert("region".to_owned(), json!(region));
+    Ok(LifeEvent {
+        partition: columns.column("partition")?.as_primitive::<Int32Type>().value(0),
+        offset: columns.numbers("offset")?.value(0),
+        received_at: time("received_at")?,
+        occurred_at: time("occurred_at")?,
+        kind: text("kind")?.unwrap_or_default(),
+        verdict: text("verdict")?.unwrap_or_default(),
+        reason: text("reason")?,
+        duplicate_of_offset: None,
+        file: format!("events/{}", file.path()),
+        fields,
+        cells,
+    })
+}
+
+fn cells_of(fact: &Fact<'_>) -> Vec<LifeCell> {
+    let mut cells = Vec::new();
+    for view in View::ALL {
+        let mut values = Map::from_iter([("campaign_id".to_owned(), json!(fact.campaign_id))]);
+        let own = view.own_dimensions().iter().zip(fact.values(view));
+        values.extend(own.map(|(dimension, value)| (dimension.as_str().to_owned(), json!(value))));
+        values.insert("currency".to_owned(), json!(fact.currency));
+        for grain in Grain::ALL {
+            let bucket = time_text(bucket_start_us(grain, fact.occurred_at_us));
+            let rollup = format!("{}_{}", view.as_str(), grain.as_str());
+            cells.push(LifeCell { rollup, bucket, values: values.clone() });
+        }
+    }
+    cells
+}
+
+fn json_of(row: &RecordBatch, name: &str) -> Option<Json> {
+    use arrow::datatypes::{Float32Type, Int16Type, Int64Type};
+    let column = row.column_by_name(name).filter(|column| column.is_valid(0))?;
+    column
+        .as_string_opt::<i32>()
+        .map(|texts| json!(texts.value(0)))
+        .or_else(|| column.as_primitive_opt::<Int64Type>().map(|numbers| json!(numbers.value(0))))
+        .or_else(|| column.as_primitive_opt::<Int16Type>().map(|numbers| json!(numbers.value(0))))
+        .or_else(|| column.as_primitive_opt::<Float32Type>().map(|numbers| json!(numbers.value(0))))
+}
+
+fn time_text(at_us: i64) -> String {
+    Timestamp::from_microsecond(at_us).unwrap_or_default().to_string()
+}

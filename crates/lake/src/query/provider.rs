@@ -1,0 +1,94 @@
+//! A table version as a DataFusion table: a cached list of files, pruned by what the log says of them, into a plain scan.
+//!
+//! The library's own provider replays the log for each query, and its scan cannot be shipped to other processes.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::pruning::PrunableStatistics;
+use datafusion::common::{DFSchema, Result};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::table::TableVersion;
+
+#[derive(Debug)]
+pub(crate) struct FileTable {
+    table: TableVersion,
+    schema: TableSchema,
+}
+
+impl FileTable {
+    pub fn new(table: TableVersion, partition_columns: &[&str]) -> Self {
+        let is_partition = |field: &FieldRef| partition_columns.contains(&field.name().as_str());
+        let (partitions, in_files): (Vec<FieldRef>, Vec<FieldRef>) = table.schema.fields().iter().cloned().partition(is_partition);
+        Self { table, schema: TableSchema::builder(Arc::new(Schema::new(in_files))).with_table_partition_cols(partitions).build() }
+    }
+
+    /// The files that may hold rows that match.
+    fn matching(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<PartitionedFile>> {
+        let files = &self.table.files;
+        let mut keep = vec![true; files.len()];
+        if let Some(filter) = conjunction(filters.to_vec()) {
+            let schema = self.schema.table_schema();
+            let filter = state.create_physical_expr(filter, &DFSchema::try_from(schema.clone())?)?;
+            let pruning = PruningPredicateBuilder::new().with_file_schema(schema.clone()).try_build(filter)?;
+            let statistics = files.iter().map(|file| file.statistics.clone()).collect();
+            keep = pruning.prune(&PrunableStatistics::new(statistics, schema.clone()))?;
+        }
+        Ok(files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file.scan.clone()).collect())
+    }
+}
+
+#[async_trait]
+impl TableProvider for FileTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.table_schema().clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let files = self.matching(state, filters)?;
+        let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+        let url = ObjectStoreUrl::local_filesystem();
+        let store = state.runtime_env().object_store(&url)?;
+        let metadata_cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let mut source = ParquetSource::new(self.schema.clone())
+            .with_table_parquet_options(state.default_table_options().parquet.clone())
+            .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(store, metadata_cache)));
+        if let Some(filter) = conjunction(filters.to_vec()) {
+            let schema = DFSchema::try_from(self.schema.table_schema().clone())?;
+            source = source.with_predicate(state.create_physical_expr(filter, &schema)?);
+        }
+        let scan = FileScanConfigBuilder::new(url, Arc::new(source))
+            .with_file_groups(groups)
+            .with_limit(limit)
+            .with_projection_indices(projection.cloned())?
+            .build();
+        Ok(DataSourceExec::from_data_source(scan))
+    }
+}

@@ -1,0 +1,337 @@
+//! Answers a report: sums by group from the planned table, and from those the metrics, in the order asked for.
+
+use std::cmp::Ordering;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Date32Type, Int64Type};
+use datafusion::common::ScalarValue;
+use datafusion::functions_aggregate::expr_fn::{count_distinct, max, min, sum};
+use datafusion::logical_expr::{Expr, cast, ident, lit, when};
+use datafusion::prelude::DataFrame;
+use hashbrown::HashMap;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Value as Json, json};
+use tally_model::report::{
+    Answer, AnswerMeta, Base, Direction, Filter, GroupBy, Metric, Report, ReportError, TimeUnit, Value,
+};
+use tally_model::{Class, Dimension, Users};
+
+use super::bucket::{any_segment_function, window_function};
+use super::users::users_function;
+use super::{Queries, Source};
+use crate::error::{LakeError, Result};
+use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, base_column, timestamp};
+use crate::writer::LakeView;
+
+const DAY_US: i64 = 86_400_000_000;
+/// Groups that an answer is made of at most, before its limit applies: bounds the memory of sorting.
+const GROUPS_MAX: usize = 2_000_000;
+
+impl Queries {
+    pub async fn report(&self, report: &Report) -> Result<Answer> {
+        let view = self.current();
+        let source = Source::of(report);
+        let asked = Asked::new(report);
+        let rows = self.source_rows(&view, source, report)?;
+        let sums = rows.aggregate(asked.groups(source, report), asked.sums(source))?.collect().await?;
+        let groups: usize = sums.iter().map(RecordBatch::num_rows).sum();
+        if groups > GROUPS_MAX {
+            return Err(LakeError::Report(ReportError {
+                field: "group_by".to_owned(),
+                what: format!("{groups} groups are more than {GROUPS_MAX}"),
+                cure: "group by less, filter more, or ask for a shorter time".to_owned(),
+            }));
+        }
+        let mut rows = Vec::with_capacity(groups);
+        let mut mixed_currencies = 0;
+        for batch in &sums {
+            let reader = asked.read(batch, report)?;
+            for at in 0..batch.num_rows() {
+                rows.push(reader.row(at, report));
+                mixed_currencies += usize::from(reader.mixes_currencies(at));
+            }
+        }
+        sort(&mut rows, report);
+        rows.truncate(report.limit);
+        let estimates_users = asked.bases.contains(&Base::Users) && source != Source::Events;
+        let warning = "amounts in more than one currency are added up; group by `currency`, or filter on it";
+        Ok(Answer {
+            columns: report.columns().collect(),
+            rows: rows.iter().map(|row| row.iter().map(|item| item.json(&report.time_zone)).collect()).collect(),
+            meta: AnswerMeta {
+                source: source.name(),
+                table_version: view.events_version(),
+                users_error: estimates_users.then_some(Users::RELATIVE_STANDARD_ERROR),
+                warnings: if mixed_currencies > 0 { vec![warning.to_owned()] } else { Vec::new() },
+            },
+        })
+    }
+
+    /// The rows of the planned table that the report is about.
+    fn source_rows(&self, view: &LakeView, source: Source, report: &Report) -> Result<DataFrame> {
+        let time = |us| lit(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())));
+        let mut rows = match source {
+            Source::Rollup(rollup_view, grain) => self.table(&view.rollups, &[])?.filter(
+                ident("grain").eq(lit(grain.as_str()))
+                    .and(ident("view").eq(lit(rollup_view.as_str())))
+                    .and(ident("bucket").gt_eq(time(report.from_us)))
+                    .and(ident("bucket").lt(time(report.to_us))),
+            )?,
+            Source::Events => self.table(&view.events, &EVENTS_PARTITION_COLUMNS)?.filter(
+                // The day is said too, since files are partitioned by it.
+                ident("event_date").gt_eq(date(report.from_us))
+                    .and(ident("event_date").lt_eq(date(report.to_us)))
+                    .and(ident("occurred_at").gt_eq(time(report.from_us)))
+                    .and(ident("occurred_at").lt(time(report.to_us))),
+            )?,
+        };
+        let by_segment = report.group_by.contains(&GroupBy::Dimension(Dimension::Segment));
+        if by_segment {
+            rows = rows.unnest_columns(&["segments"])?;
+        }
+        for filter in &report.filters {
+            rows = rows.filter(filter_expr(filter, by_segment)?)?;
+        }
+        Ok(rows)
+    }
+}
+
+fn date(at_us: i64) -> Expr {
+    let day = i32::try_from(at_us.div_euclid(DAY_US)).unwrap_or(i32::MAX);
+    lit(ScalarValue::Date32(Some(day)))
+}
+
+fn filter_expr(filter: &Filter, by_segment: bool) -> Result<Expr> {
+    if filter.dimension == Dimension::Segment && !by_segment {
+        let list_type = EVENTS.field_with_name("segments")?.data_type().clone();
+        let any = any_segment_function(filter.values.clone(), list_type).call(vec![ident("segments")]);
+        return Ok(include_null(any, ident("segments"), filter));
+    }
+    let column = dimension_column(filter.dimension);
+    let values = filter.values.iter().map(|value| lit(value.as_str())).collect();
+    let listed = column.clone().in_list(values, false);
+    Ok(include_null(listed, column, filter))
+}
+
+/// Makes the test say yes or no for events without a value: listed only if null is, and kept by `not_in` otherwise.
+fn include_null(listed: Expr, column: Expr, filter: &Filter) -> Expr {
+    let is_null = column.clone().is_null();
+    match (filter.negated, filter.null) {
+        (false, false) => listed,
+        (false, true) => listed.or(is_null),
+        (true, false) => listed.is_not_true().or(is_null),
+        (true, true) => listed.is_not_true().and(column.is_not_null()),
+    }
+}
+
+fn dimension_column(dimension: Dimension) -> Expr {
+    match dimension {
+        Dimension::Segment => ident("segments"),
+        other => ident(other.as_str()),
+    }
+}
+
+/// What is summed for a report: each base once, in a fixed order.
+struct Asked {
+    bases: Vec<Base>,
+    watches_currency: bool,
+}
+
+impl Asked {
+    fn new(report: &Report) -> Self {
+        let mut bases: Vec<Base> = Vec::new();
+        for base in report.metrics.iter().flat_map(|metric| metric.bases()) {
+            if !bases.contains(&base) {
+                bases.push(base);
+            }
+        }
+        let one_currency = report.group_by.contains(&GroupBy::Dimension(Dimension::Currency))
+            || report.filters.iter().any(|f| f.dimension == Dimension::Currency && !f.negated && f.values.len() == 1 && !f.null);
+        let watches_currency = !one_currency && report.metrics.iter().any(|metric| metric.is_money());
+        Self { bases, watches_currency }
+    }
+
+    fn groups(&self, source: Source, report: &Report) -> Vec<Expr> {
+        let time_column = match source {
+            Source::Rollup(..) => ident("bucket"),
+            Source::Events => ident("occurred_at"),
+        };
+        let group = |(at, group): (usize, &GroupBy)| {
+            let expr = match group {
+                GroupBy::Dimension(dimension) => dimension_column(*dimension),
+                GroupBy::Time(unit) => {
+                    window_function(*unit, report.time_zone.clone()).call(vec![cast(time_column.clone(), timestamp())])
+                }
+            };
+            expr.alias(group_name(at))
+        };
+        report.group_by.iter().enumerate().map(group).collect()
+    }
+
+    fn sums(&self, source: Source) -> Vec<Expr> {
+        let sum_of = |(at, base): (usize, &Base)| {
+            let expr = match source {
+                Source::Rollup(..) => rollup_sum(*base),
+                Source::Events => event_sum(*base),
+            };
+            expr.alias(base_name(at))
+        };
+        let mut sums: Vec<Expr> = self.bases.iter().enumerate().map(sum_of).collect();
+        if self.watches_currency {
+            let has_money = ident("cost_micros").not_eq(lit(0i64)).or(ident("revenue_micros").not_eq(lit(0i64)));
+            let currency = case(has_money, ident("currency"));
+            sums.push(min(currency.clone()).alias("currency_first"));
+            sums.push(max(currency).alias("currency_last"));
+        }
+        sums
+    }
+
+    fn read<'a>(&self, batch: &'a RecordBatch, report: &Report) -> Result<Reader<'a>> {
+        let column = |name: String| {
+            batch.column_by_name(&name).ok_or_else(|| LakeError::Damaged { what: format!("the answer has no column {name}") })
+        };
+        let groups = (0..report.group_by.len()).map(|at| column(group_name(at))).collect::<Result<Vec<_>>>()?;
+        let mut sums = HashMap::new();
+        for (at, base) in self.bases.iter().enumerate() {
+            sums.insert(*base, column(base_name(at))?.as_primitive::<Int64Type>());
+        }
+        let currencies = if self.watches_currency {
+            Some((column("currency_first".to_owned())?, column("currency_last".to_owned())?))
+        } else {
+            None
+        };
+        Ok(Reader { groups, sums, currencies })
+    }
+}
+
+fn group_name(at: usize) -> String {
+    format!("group_{at}")
+}
+
+fn base_name(at: usize) -> String {
+    format!("base_{at}")
+}
+
+pub(super) fn rollup_sum(base: Base) -> Expr {
+    match base {
+        Base::Users => users_function().call(vec![ident(base_column(base))]),
+        other => sum(ident(base_column(other))),
+    }
+}
+
+/// The same sum over raw events. Not derived from the rollups' code, so that a recount proves something.
+pub(super) fn event_sum(base: Base) -> Expr {
+    let is_counted = ident("verdict").eq(lit(Class::Counted.as_str()));
+    match base {
+        Base::Events(kind, class) => {
+            let matches = ident("kind").eq(lit(kind.as_str())).and(ident("verdict").eq(lit(class.as_str())));
+            sum(case(matches, lit(1i64)))
+        }
+        Base::CostMicros => sum(case(is_counted, ident("cost_micros"))),
+        Base::RevenueMicros => sum(case(is_counted, ident("revenue_micros"))),
+        Base::Users => count_distinct(case(is_counted, ident("user_hash"))),
+    }
+}
+
+/// `value` where the condition holds, else null.
+fn case(condition: Expr, value: Expr) -> Expr {
+    when(condition, value.clone()).end().unwrap_or(value)
+}
+
+/// One batch of sums, by name.
+struct Reader<'a> {
+    groups: Vec<&'a arrow::array::ArrayRef>,
+    sums: HashMap<Base, &'a arrow::array::PrimitiveArray<Int64Type>>,
+    currencies: Option<(&'a arrow::array::ArrayRef, &'a arrow::array::ArrayRef)>,
+}
+
+impl Reader<'_> {
+    fn row(&self, at: usize, report: &Report) -> Vec<Item> {
+        let groups = self.groups.iter().zip(&report.group_by).map(|(column, group)| match group {
+            GroupBy::Time(unit) => Item::Time(*unit, column.as_primitive::<Int64Type>().value(at)),
+            GroupBy::Dimension(_) => text(column, at).map_or(Item::Null, Item::Text),
+        });
+        let sum = |base| self.sums.get(&base).map_or(0, |column| if column.is_null(at) { 0 } else { column.value(at) });
+        let metrics = report.metrics.iter().map(|metric: &Metric| match metric.value(sum) {
+            Value::Whole(number) => Item::Whole(number),
+            Value::Ratio(number) => Item::Ratio(number),
+            Value::Null => Item::Null,
+        });
+        groups.chain(metrics).collect()
+    }
+
+    fn mixes_currencies(&self, at: usize) -> bool {
+        self.currencies.is_some_and(|(first, last)| text(first, at) != text(last, at))
+    }
+}
+
+pub(super) fn text(column: &arrow::array::ArrayRef, at: usize) -> Option<String> {
+    if column.is_null(at) {
+        return None;
+    }
+    Some(match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().value(at).to_owned(),
+        DataType::Utf8View => column.as_string_view().value(at).to_owned(),
+        DataType::LargeUtf8 => column.as_string::<i64>().value(at).to_owned(),
+        DataType::Date32 => column.as_primitive::<Date32Type>().value(at).to_string(),
+        other => format!("<{other}>"),
+    })
+}
+
+/// One value of an answer.
+#[derive(Debug, Clone, PartialEq)]
+enum Item {
+    Null,
+    Text(String),
+    Time(TimeUnit, i64),
+    Whole(i64),
+    Ratio(f64),
+}
+
+impl Item {
+    fn json(&self, zone: &TimeZone) -> Json {
+        match self {
+            Item::Null => Json::Null,
+            Item::Text(text) => json!(text),
+            Item::Whole(number) => json!(number),
+            Item::Ratio(number) => json!(number),
+            Item::Time(unit, at_us) => json!(window_text(*unit, *at_us, zone)),
+        }
+    }
+
+    /// Nulls last; within a column all others are of one sort.
+    fn order(&self, other: &Item, direction: Direction) -> Ordering {
+        let order = match (self, other) {
+            (Item::Null, Item::Null) => Ordering::Equal,
+            (Item::Null, _) => return Ordering::Greater,
+            (_, Item::Null) => return Ordering::Less,
+            (Item::Text(a), Item::Text(b)) => a.cmp(b),
+            (Item::Time(_, a), Item::Time(_, b)) | (Item::Whole(a), Item::Whole(b)) => a.cmp(b),
+            (Item::Ratio(a), Item::Ratio(b)) => a.total_cmp(b),
+            _ => Ordering::Equal,
+        };
+        match direction {
+            Direction::Ascending => order,
+            Direction::Descending => order.reverse(),
+        }
+    }
+}
+
+/// Days, weeks and months by their first date; hours and minutes with their offset from UTC, since DST repeats them.
+fn window_text(unit: TimeUnit, at_us: i64, zone: &TimeZone) -> String {
+    let at = Timestamp::from_microsecond(at_us).unwrap_or_default().to_zoned_datetime(zone.clone());
+    match unit {
+        TimeUnit::Minute | TimeUnit::Hour => at.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        TimeUnit::Day | TimeUnit::Week | TimeUnit::Month => at.strftime("%Y-%m-%d").to_string(),
+    }
+}
+
+/// As asked; rows that are equal in that, and reports that ask for nothing, by their groups from the left.
+fn sort(rows: &mut [Vec<Item>], report: &Report) {
+    let by_groups = (0..report.group_by.len()).map(|column| (column, Direction::Ascending));
+    let keys: Vec<_> = report.order_by.iter().map(|order| (order.column, order.direction)).chain(by_groups).collect();
+    rows.sort_by(|a, b| {
+        keys.iter().map(|(column, direction)| a[*column].order(&b[*column], *direction)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    });
+}

@@ -1,0 +1,260 @@
+//! Writing: the commit of a batch, the rollups that follow it, and what a restart has to catch up with.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use tally_model::{Cell, Clock, EventId, Fact, Judged, Partition, Positions};
+use tokio::sync::{Mutex, watch};
+use url::Url;
+
+use crate::error::{Doing, LakeError, Result};
+use crate::events::{self, EVENTS_LAYOUT, FACT_COLUMNS, SIGHTING_COLUMNS};
+use crate::files::{NewFile, read_file, write_file};
+use crate::query::Queries;
+use crate::rollups::{self, ROLLUPS_LAYOUT};
+use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, EVENTS_STATISTICS, ROLLUP_STATISTICS, ROLLUPS};
+use crate::table::{Mark, Table, TableSpec, TableVersion};
+
+/// The mark in `rollups`: the version of `events` up to which they are summed up.
+const COUNTED: &str = "events";
+
+/// The two tables, for the one process that writes them. Cheap to clone.
+#[derive(Clone)]
+pub struct Lake {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) events: Arc<Mutex<Table>>,
+    pub(crate) rollups: Arc<Mutex<Table>>,
+    /// What readers see. Replaced only when both tables tell of the same events.
+    view: Arc<watch::Sender<LakeView>>,
+}
+
+/// Both tables as of the same events.
+#[derive(Debug, Clone)]
+pub struct LakeView {
+    pub(crate) events: TableVersion,
+    pub(crate) rollups: TableVersion,
+    pub committed: Positions,
+}
+
+/// How large a table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableSize {
+    pub name: &'static str,
+    pub version: i64,
+    pub files: usize,
+    pub rows: usize,
+    pub bytes: u64,
+}
+
+impl LakeView {
+    pub fn events_version(&self) -> i64 {
+        self.events.version
+    }
+
+    pub fn sizes(&self) -> [TableSize; 2] {
+        [("events", &self.events), ("rollups", &self.rollups)].map(|(name, table)| TableSize {
+            name,
+            version: table.version,
+            files: table.files.len(),
+            rows: table.files.iter().map(|file| file.rows).sum(),
+            bytes: table.files.iter().map(|file| file.size_bytes()).sum(),
+        })
+    }
+}
+
+impl Lake {
+    /// Opens the tables below `folder`, or makes them.
+    pub async fn open(folder: &Path, partitions: u16, clock: Arc<dyn Clock>) -> Result<Self> {
+        let events = TableSpec {
+            schema: EVENTS.clone(),
+            partition_columns: &EVENTS_PARTITION_COLUMNS,
+            statistics: &EVENTS_STATISTICS,
+        };
+        let rollups = TableSpec { schema: ROLLUPS.clone(), partition_columns: &[], statistics: &ROLLUP_STATISTICS };
+        let events = Table::open_or_create(&table_url(folder, "events")?, events).await?;
+        let rollups = Table::open_or_create(&table_url(folder, "rollups")?, rollups).await?;
+        let committed = committed_positions(&events, partitions).await?;
+        let view = LakeView { events: events.reader_view(), rollups: rollups.reader_view(), committed };
+        Ok(Self {
+            clock,
+            events: Arc::new(Mutex::new(events)),
+            rollups: Arc::new(Mutex::new(rollups)),
+            view: Arc::new(watch::Sender::new(view)),
+        })
+    }
+
+    /// What readers see now.
+    pub fn view(&self) -> LakeView {
+        self.view.borrow().clone()
+    }
+
+    pub fn queries(&self) -> Queries {
+        Queries::new(self.view.subscribe())
+    }
+
+    /// Up to where the log is committed. Read from the table, not from memory.
+    pub async fn committed(&self) -> Result<Positions> {
+        let partitions = self.view.borrow().committed.partitions();
+        committed_positions(&*self.events.lock().await, partitions).await
+    }
+
+    /// Commits a batch together with its positions, and gives the version. The same batch again is not committed twice.
+    pub async fn commit_events(&self, rows: &[Judged], from: &Positions, upto: &Positions) -> Result<i64> {
+        let mut table = self.events.lock().await;
+        let now_ms = self.now_ms();
+        let mut adds = Vec::new();
+        for file in events::to_files(rows)? {
+            adds.push(write_file(&table.store(), EVENTS_LAYOUT, file, now_ms).await?);
+        }
+        table.commit(adds, Vec::new(), &position_marks(from, upto), append()).await
+    }
+
+    /// Commits what one version of `events` adds to the rollups, once, and lets readers see both.
+    pub async fn commit_cells(&self, version: i64, cells: &[Cell]) -> Result<()> {
+        let mut rollups = self.rollups.lock().await;
+        let counted = rollups.mark(COUNTED).await?;
+        if counted.is_none_or(|counted| counted < version) {
+            let rows: Vec<_> = cells.iter().map(|cell| (cell, (version, version))).collect();
+            let mut adds = Vec::new();
+            if !rows.is_empty() {
+                let file = NewFile { rows: rollups::encode(&rows)?, partition_values: Vec::new() };
+                adds.push(write_file(&rollups.store(), ROLLUPS_LAYOUT, file, self.now_ms()).await?);
+            }
+            let mark = Mark { name: COUNTED.to_owned(), before: counted, after: version };
+            rollups.commit(adds, Vec::new(), &[mark], append()).await?;
+        }
+        drop(rollups);
+        self.publish().await
+    }
+
+    /// The versions whose events are not in the rollups yet, oldest first.
+    pub async fn versions_to_count(&self) -> Result<Vec<i64>> {
+        let counted = self.rollups.lock().await.mark(COUNTED).await?.unwrap_or(0);
+        let events = self.events.lock().await;
+        let mut versions = Vec::new();
+        for version in counted + 1..=events.version() {
+            if !events.added_in(version).await?.is_empty() {
+                versions.push(version);
+            }
+        }
+        Ok(versions)
+    }
+
+    /// Calls `each` with every event that a version added.
+    pub async fn facts(&self, version: i64, each: &mut (dyn FnMut(&Fact<'_>) + Send)) -> Result<()> {
+        let (store, added) = {
+            let events = self.events.lock().await;
+            (events.store(), events.added_in(version).await?)
+        };
+        for add in added {
+            let region = add.partition_values.get("region").cloned().flatten().unwrap_or_default();
+            for rows in read_file(&store, &add.path, Some(&FACT_COLUMNS)).await? {
+                events::each_fact(&rows, &region, each)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with every first sighting (partition, id, second) that may still be remembered, and gives the time of
+    /// each partition in seconds.
+    pub async fn sightings(
+        &self,
+        ttl_s: u64,
+        each: &mut (dyn FnMut(Partition, EventId, i64) + Send),
+    ) -> Result<Vec<(Partition, i64)>> {
+        let (store, view) = {
+            let events = self.events.lock().await;
+            (events.store(), events.reader_view())
+        };
+        // Newest files first, until all that is left is too old for every partition's time.
+        let mut files: Vec<_> = view.files.iter().map(|file| (file.newest_s(), file)).collect();
+        files.sort_by_key(|(newest_s, _)| std::cmp::Reverse(*newest_s));
+        let partitions = usize::from(self.view.borrow().committed.partitions());
+        let ttl_s = i64::try_from(ttl_s).unwrap_or(i64::MAX);
+        let mut times: BTreeMap<Partition, i64> = BTreeMap::new();
+        for (newest_s, file) in files {
+            let earliest_time_s = times.values().min().copied().unwrap_or(i64::MAX);
+            if times.len() == partitions && newest_s <= earliest_time_s.saturating_sub(ttl_s) {
+                break;
+            }
+            for rows in read_file(&store, file.path(), Some(&SIGHTING_COLUMNS)).await? {
+                events::each_sighting(&rows, |partition, judged_at_s, first| {
+                    let time = times.entry(partition).or_default();
+                    *time = (*time).max(judged_at_s);
+                    if let Some(id) = first {
+                        each(partition, id, judged_at_s);
+                    }
+                })?;
+            }
+        }
+        Ok(times.into_iter().collect())
+    }
+
+    /// Lets readers see the tables as they are, if both tell of the same events.
+    pub(crate) async fn publish(&self) -> Result<()> {
+        let events = self.events.lock().await;
+        let rollups = self.rollups.lock().await;
+        let counted = rollups.mark(COUNTED).await?.unwrap_or(0);
+        for version in counted + 1..=events.version() {
+            if !events.added_in(version).await?.is_empty() {
+                return Ok(());
+            }
+        }
+        let partitions = self.view.borrow().committed.partitions();
+        let committed = committed_positions(&events, partitions).await?;
+        self.view.send_replace(LakeView { events: events.reader_view(), rollups: rollups.reader_view(), committed });
+        Ok(())
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.now_us() / 1_000
+    }
+}
+
+fn table_url(folder: &Path, name: &str) -> Result<Url> {
+    let table = folder.join(name);
+    std::fs::create_dir_all(&table)
+        .map_err(|error| LakeError::Retry { doing: "make a table's folder", cause: error.to_string() })?;
+    let table = table.canonicalize().map_err(|error| LakeError::Retry { doing: "find a table's folder", cause: error.to_string() })?;
+    Url::from_directory_path(&table).map_err(|()| LakeError::Damaged { what: "the data folder's path has no URL form".to_owned() })
+}
+
+async fn committed_positions(events: &Table, partitions: u16) -> Result<Positions> {
+    let mut committed = Positions::start(partitions);
+    for partition in 0..partitions {
+        let offset = events.mark(&position_mark(partition)).await?.unwrap_or(0);
+        committed.advance(partition, u64::try_from(offset).unwrap_or(0));
+    }
+    Ok(committed)
+}
+
+fn position_mark(partition: Partition) -> String {
+    format!("partition-{partition}")
+}
+
+/// The marks of the partitions that a batch moves on.
+fn position_marks(from: &Positions, upto: &Positions) -> Vec<Mark> {
+    let moved = upto.iter().filter(|(partition, next)| from.next(*partition) != *next);
+    moved
+        .map(|(partition, next)| {
+            let before = from.next(partition);
+            Mark {
+                name: position_mark(partition),
+                before: (before > 0).then_some(before as i64),
+                after: next as i64,
+            }
+        })
+        .collect()
+}
+
+pub(crate) fn append() -> DeltaOperation {
+    DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None }
+}
+
+impl<T> Doing<T> for std::io::Result<T> {
+    fn doing(self, doing: &'static str) -> Result<T> {
+        self.map_err(|error| LakeError::Retry { doing, cause: error.to_string() })
+    }
+}

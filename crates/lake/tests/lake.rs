@@ -1,0 +1,234 @@
+//! The lake from outside: batches in, figures out, restarts and compaction in between.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tally_lake::{CompactionSettings, Lake};
+use tally_model::report::{Answer, Report, ReportRequest};
+use tally_model::{Country, Device, Event, Judged, Kind, ManualClock, Positions, Reason, Region, Verdict};
+use tally_pipeline::RollupBuilder;
+use uuid::Uuid;
+
+const T0_US: i64 = 1_700_000_000_000_000;
+const MINUTE_US: i64 = 60_000_000;
+
+fn judged(offset: u64, id: u128, at_us: i64, verdict: Verdict) -> Judged {
+    let mut event = Event::new(Uuid::from_u128(id), Kind::Click, at_us, if id % 2 == 0 { "even" } else { "odd" }, "ad");
+    event.received_at_us = T0_US + offset as i64 * 1_000;
+    event.country = Country::parse(["DE", "US", "JP"][(id % 3) as usize]);
+    event.region = Region::of(event.country);
+    event.user_hash = Some((id % 50) as u64);
+    event.cost_micros = 1_000;
+    event.currency = Some("EUR".to_owned());
+    event.segments = vec!["s".to_owned(), format!("s{}", id % 2)];
+    let judged_at_s = event.received_at_us / 1_000_000;
+    Judged { partition: 0, offset, judged_at_s, event, device: Device::NONE, verdict }
+}
+
+async fn open(folder: &Path) -> Lake {
+    Lake::open(folder, 1, Arc::new(ManualClock::at_us(T0_US))).await.unwrap()
+}
+
+fn positions(next: u64) -> Positions {
+    Positions::from_offsets(vec![next])
+}
+
+/// Commits events at the offsets after `from`, rollups included.
+async fn commit(lake: &Lake, rows: &[Judged]) -> i64 {
+    let from = rows[0].offset;
+    let version = lake.commit_events(rows, &positions(from), &positions(from + rows.len() as u64)).await.unwrap();
+    count(lake, version, rows).await;
+    version
+}
+
+async fn count(lake: &Lake, version: i64, rows: &[Judged]) {
+    let mut rollups = RollupBuilder::default();
+    rows.iter().for_each(|row| rollups.add(&row.fact()));
+    lake.commit_cells(version, &rollups.finish()).await.unwrap();
+}
+
+async fn ask(lake: &Lake, request: Value) -> Answer {
+    let request: ReportRequest = serde_json::from_value(request).unwrap();
+    lake.queries().report(&Report::try_from(&request).unwrap()).await.unwrap()
+}
+
+fn all_time(metrics: &[&str], group_by: &[&str]) -> Value {
+    json!({"metrics": metrics, "group_by": group_by, "from": "2023-11-01T00:00:00Z", "to": "2023-12-01T00:00:00Z"})
+}
+
+fn events(from: u64, n: u64) -> Vec<Judged> {
+    (from..from + n).map(|offset| judged(offset, u128::from(offset), T0_US + offset as i64 * MINUTE_US, Verdict::Counted)).collect()
+}
+
+#[tokio::test]
+async fn figures_are_the_same_from_every_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let mut rows = events(0, 300);
+    rows.push(judged(300, 7, T0_US, Verdict::Not(Reason::SameId)));
+    rows.push(judged(301, 1_001, T0_US, Verdict::Not(Reason::DeclaredBot)));
+    commit(&lake, &rows).await;
+
+    let metrics = ["clicks", "duplicate_clicks", "invalid_clicks", "gross_clicks", "cost_micros", "ctr"];
+    let from_rollup = ask(&lake, all_time(&metrics, &["campaign_id"])).await;
+    assert_eq!(from_rollup.meta.source, "campaign_month");
+    let expected = json!([["even", 150, 0, 0, 150, 150_000, null], ["odd", 150, 1, 1, 152, 150_000, null]]);
+    assert_eq!(json!(from_rollup.rows), expected);
+
+    // A second off the grid leaves only raw events.
+    let mut request = all_time(&metrics, &["campaign_id"]);
+    request["from"] = json!("2023-11-01T00:00:01Z");
+    let from_raw = ask(&lake, request).await;
+    assert_eq!((from_raw.meta.source.as_str(), json!(from_raw.rows)), ("events", expected));
+
+    let by_day = ask(&lake, all_time(&["clicks"], &["day"])).await;
+    assert_eq!(by_day.meta.source, "campaign_day");
+    let mut local = all_time(&["clicks", "users"], &["hour"]);
+    local["time_zone"] = json!("Asia/Kolkata");
+    let by_local_hour = ask(&lake, local).await;
+    assert_eq!(by_local_hour.rows.iter().map(|row| row[1].as_i64().unwrap()).sum::<i64>(), 300);
+    assert!(by_local_hour.rows[0][0].as_str().unwrap().ends_with(":00:00+05:30"), "{:?}", by_local_hour.rows[0]);
+
+    let users = ask(&lake, all_time(&["users"], &[])).await;
+    assert_eq!(users.rows, [[json!(50)]]);
+    assert!(users.meta.users_error.is_some());
+    let segments = ask(&lake, all_time(&["clicks"], &["segment"])).await;
+    assert_eq!(json!(segments.rows), json!([["s", 300], ["s0", 150], ["s1", 150]]));
+    assert!(lake.queries().check(true, 86_400).await.unwrap().holds());
+}
+
+#[tokio::test]
+async fn filters_keep_what_they_say_and_unknown_values_stay_with_not_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let mut rows = events(0, 9);
+    rows[8].event.country = None;
+    commit(&lake, &rows).await;
+    let clicks = async |op: &str, values: Value, field: &str| {
+        let mut request = all_time(&["clicks"], &[]);
+        request["filters"] = json!([{"field": field, "op": op, "values": values}]);
+        ask(&lake, request).await.rows[0][0].as_i64().unwrap()
+    };
+    assert_eq!(clicks("in", json!(["DE"]), "country").await, 3);
+    assert_eq!(clicks("not_in", json!(["DE"]), "country").await, 6);
+    assert_eq!(clicks("in", json!(["DE", null]), "country").await, 4);
+    assert_eq!(clicks("not_in", json!([null]), "country").await, 8);
+    assert_eq!(clicks("in", json!(["s1"]), "segment").await, 4);
+    assert_eq!(clicks("in", json!(["nobody"]), "campaign_id").await, 0);
+}
+
+#[tokio::test]
+async fn a_batch_committed_again_is_in_once_and_another_writer_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let rows = events(0, 10);
+    let version = lake.commit_events(&rows, &positions(0), &positions(10)).await.unwrap();
+    let again = lake.commit_events(&rows, &positions(0), &positions(10)).await.unwrap();
+    assert_eq!(version, again, "the answer was lost, the commit was not");
+    count(&lake, version, &rows).await;
+    count(&lake, version, &rows).await;
+    assert_eq!(ask(&lake, all_time(&["clicks"], &[])).await.rows, [[json!(10)]]);
+
+    let zombie = open(folder.path()).await;
+    commit(&lake, &events(10, 5)).await;
+    let refused = zombie.commit_events(&events(10, 3), &positions(10), &positions(13)).await;
+    assert!(refused.unwrap_err().to_string().contains("another process writes"), "a zombie wrote");
+    assert!(lake.queries().check(true, 86_400).await.unwrap().holds());
+}
+
+#[tokio::test]
+async fn a_crash_between_events_and_rollups_is_made_good_and_readers_never_see_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = events(0, 20);
+    {
+        let lake = open(folder.path()).await;
+        commit(&lake, &rows[..5]).await;
+        lake.commit_events(&rows[5..], &positions(5), &positions(20)).await.unwrap();
+        let mut raw = all_time(&["clicks"], &["placement_id"]);
+        raw["limit"] = json!(1);
+        assert_eq!(ask(&lake, raw).await.rows, [[Value::Null, json!(5)]], "raw ran ahead of the rollups");
+    }
+    let lake = open(folder.path()).await;
+    let versions = lake.versions_to_count().await.unwrap();
+    assert_eq!(versions.len(), 1);
+    let mut rollups = RollupBuilder::default();
+    lake.facts(versions[0], &mut |fact| rollups.add(fact)).await.unwrap();
+    lake.commit_cells(versions[0], &rollups.finish()).await.unwrap();
+    assert_eq!(lake.versions_to_count().await.unwrap(), Vec::<i64>::new());
+    assert_eq!(ask(&lake, all_time(&["clicks"], &[])).await.rows, [[json!(20)]]);
+    assert!(lake.queries().check(true, 86_400).await.unwrap().holds());
+}
+
+#[tokio::test]
+async fn sightings_are_the_first_ones_with_their_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let mut rows = events(0, 10);
+    rows.push(judged(10, 3, T0_US, Verdict::Not(Reason::SameId)));
+    rows.push(judged(11, 77, T0_US, Verdict::Not(Reason::DeclaredBot)));
+    rows[4].judged_at_s += 500;
+    commit(&lake, &rows).await;
+    let mut seen = Vec::new();
+    let times = lake.sightings(86_400, &mut |partition, id, at_s| seen.push((partition, id.as_u128(), at_s))).await.unwrap();
+    seen.sort_unstable();
+    assert_eq!(seen.len(), 11);
+    assert!(seen.contains(&(0, 77, T0_US / 1_000_000)));
+    assert!(seen.contains(&(0, 4, T0_US / 1_000_000 + 500)));
+    assert_eq!(times, [(0, T0_US / 1_000_000 + 500)]);
+}
+
+#[tokio::test]
+async fn compaction_changes_files_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    for batch in 0..12 {
+        commit(&lake, &events(batch * 10, 10)).await;
+    }
+    let before = lake.view().sizes();
+    let request = all_time(&["clicks", "cost_micros", "users"], &["campaign_id", "country", "day"]);
+    let expected = ask(&lake, request.clone()).await.rows;
+    let settings = CompactionSettings { files_min: 4, rows_max: 10_000 };
+    let mut runs = 0;
+    while !lake.compact(settings).await.unwrap().is_empty() {
+        runs += 1;
+        assert!(runs < 50, "compaction never comes to rest");
+        assert_eq!(ask(&lake, request.clone()).await.rows, expected);
+        assert!(lake.queries().check(true, 86_400).await.unwrap().holds());
+    }
+    let after = lake.view().sizes();
+    assert!(after[0].files < before[0].files && after[0].rows == before[0].rows, "{before:?} {after:?}");
+    assert!(after[1].rows < before[1].rows, "equal cells were not added up: {before:?} {after:?}");
+    commit(&lake, &events(120, 10)).await;
+    assert!(open(folder.path()).await.queries().check(true, 86_400).await.unwrap().holds());
+}
+
+#[tokio::test]
+async fn a_wrong_rollup_is_found_cell_by_cell() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let rows = events(0, 10);
+    let version = lake.commit_events(&rows, &positions(0), &positions(10)).await.unwrap();
+    count(&lake, version, &rows[..9]).await;
+    let report = lake.queries().check(false, 86_400).await.unwrap();
+    assert_eq!(report.differences_total, 16, "one total in each view and grain: {report:?}");
+    let report = lake.queries().check(true, 86_400).await.unwrap();
+    let places: Vec<&str> = report.differences.iter().map(|difference| difference.place.as_str()).collect();
+    assert!(places.iter().any(|place| place.starts_with("geo_minute campaign_id=odd") && place.ends_with(": clicks")), "{places:#?}");
+}
+
+#[tokio::test]
+async fn an_event_tells_its_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    commit(&lake, &[judged(0, 42, T0_US, Verdict::Counted), judged(1, 43, T0_US, Verdict::Counted)]).await;
+    commit(&lake, &[judged(2, 42, T0_US, Verdict::Not(Reason::SameId))]).await;
+    let life = lake.queries().life(Uuid::from_u128(42)).await.unwrap();
+    let told: Vec<_> = life.sightings.iter().map(|s| (s.offset, s.verdict.as_str(), s.duplicate_of_offset)).collect();
+    assert_eq!(told, [(0, "counted", None), (2, "duplicate", Some(0))]);
+    assert_eq!(life.sightings[0].cells.len(), 16);
+    assert!(life.sightings[0].file.starts_with("events/event_date=2023-11-14/region="), "{}", life.sightings[0].file);
+    assert!(!serde_json::to_string(&life).unwrap().contains("user_hash"));
+    assert!(lake.queries().life(Uuid::from_u128(99)).await.unwrap().sightings.is_empty());
+}

@@ -1,0 +1,40 @@
+//! An event with its verdict: what the pipeline hands to the lake.
+
+use crate::{Country, Device, Event, Fact, Offset, Partition, Verdict};
+
+/// An event, its place in the log, and what we think of it.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    pub partition: Partition,
+    pub offset: Offset,
+    /// The partition's time when it was judged: its id is remembered from then on. Seconds since the Unix epoch.
+    pub judged_at_s: i64,
+    pub event: Event,
+    pub device: Device,
+    pub verdict: Verdict,
+}
+
+impl Judged {
+    pub fn fact(&self) -> Fact<'_> {
+        let event = &self.event;
+        Fact {
+            kind: event.kind,
+            class: self.verdict.class(),
+            occurred_at_us: event.occurred_at_us,
+            campaign_id: &event.campaign_id,
+            currency: event.currency.as_deref(),
+            ad_id: &event.ad_id,
+            variant: event.variant.as_deref(),
+            country: event.country.as_ref().map(Country::as_str),
+            region: event.region.as_str(),
+            age_group: event.age_group.as_deref(),
+            gender: event.gender.as_deref(),
+            device: self.device.device,
+            os: self.device.os,
+            browser: self.device.browser,
+            user_hash: event.user_hash,
+            cost_micros: event.cost_micros,
+            revenue_micros: event.revenue_micros,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What Tally can prove of its figures: that everything received has one verdict, and the life of a single event.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+
+use crate::Class;
+
+/// Differences that are told one by one; more are only counted.
+const DIFFERENCES_TOLD: usize = 100;
+
+/// What a check found. `differences` empty means that everything holds.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CheckReport {
+    pub events_version: i64,
+    pub recounted: bool,
+    /// Records that the journal handed over: the sum of the committed offsets.
+    pub received: u64,
+    pub kinds: BTreeMap<&'static str, KindCount>,
+    /// Rollup cells compared with raw events (all grains and views).
+    pub cells_compared: u64,
+    pub differences: Vec<Difference>,
+    pub differences_total: u64,
+}
+
+/// received = counted + duplicate + invalid_givt + invalid_sivt + quarantined.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct KindCount {
+    pub received: i64,
+    pub counted: i64,
+    pub duplicate: i64,
+    pub invalid_givt: i64,
+    pub invalid_sivt: i64,
+    pub quarantined: i64,
+}
+
+impl KindCount {
+    pub fn of_class(&mut self, class: Class) -> &mut i64 {
+        match class {
+            Class::Counted => &mut self.counted,
+            Class::Duplicate => &mut self.duplicate,
+            Class::InvalidGivt => &mut self.invalid_givt,
+            Class::InvalidSivt => &mut self.invalid_sivt,
+            Class::Quarantined => &mut self.quarantined,
+        }
+    }
+
+    pub fn classes_sum(&self) -> i64 {
+        self.counted + self.duplicate + self.invalid_givt + self.invalid_sivt + self.quarantined
+    }
+}
+
+/// One thing that does not hold: where, what the raw events or the log say, and what was found instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    pub place: String,
+    pub expected: i64,
+    pub found: i64,
+}
+
+impl CheckReport {
+    pub fn holds(&self) -> bool {
+        self.differences_total == 0
+    }
+
+    /// Notes a difference, if the two are not equal.
+    pub fn expect(&mut self, place: impl FnOnce() -> String, expected: i64, found: i64) {
+        if expected != found {
+            self.differences_total += 1;
+            if self.differences.len() < DIFFERENCES_TOLD {
+                self.differences.push(Difference { place: place(), expected, found });
+            }
+        }
+    }
+}
+
+/// All sightings of an id, in the order of the log.
+#[derive(Debug, Clone, Serialize)]
+pub struct Life {
+    pub event_id: String,
+    pub events_version: i64,
+    pub sightings: Vec<LifeEvent>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct LifeEvent {
+    pub partition: i32,
+    pub offset: i64,
+    pub received_at: String,
+    pub occurred_at: String,
+    pub kind: String,
+    pub verdict: String,
+    pub reason: Option<String>,
+    /// Where the sighting stands that this one repeats.
+    pub duplicate_of_offset: Option<i64>,
+    /// The data file that holds it.
+    pub file: String,
+    /// The other columns, without hashes of people.
+    pub fields: Map<String, Json>,
+    /// The rollup cells that it is counted in, by its verdict.
+    pub cells: Vec<LifeCell>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct LifeCell {
+    pub rollup: String,
+    pub bucket: String,
+    pub values: Map<String, Json>,
+}

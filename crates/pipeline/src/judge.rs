@@ -1,0 +1,36 @@
+//! One verdict for each event. Reads as the policy itself.
+
+use tally_model::{Device, Event, Kind, Reason, Verdict};
+
+/// The order matters: a copy is a copy whatever else it may be, so that a robot's resent click is not invalid twice.
+pub fn judge(event: &Event, device: &Device, is_first: bool) -> Verdict {
+    if !is_first {
+        return Verdict::Not(Reason::SameId);
+    }
+    if device.is_robot() {
+        return Verdict::Not(Reason::DeclaredBot);
+    }
+    if event.kind == Kind::Conversion && event.campaign_id.is_empty() {
+        return Verdict::Not(Reason::ClickUnresolved);
+    }
+    Verdict::Counted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn check(agent: Option<&str>, campaign_id: &str, is_first: bool, verdict: Verdict) {
+        let event = Event::new(Uuid::from_u128(1), Kind::Conversion, 0, campaign_id, "a");
+        assert_eq!(judge(&event, &Device::of(agent), is_first), verdict);
+    }
+
+    #[test]
+    fn an_event_gets_the_first_verdict_that_fits() {
+        check(None, "c", true, Verdict::Counted);
+        check(Some("curl/8"), "c", true, Verdict::Not(Reason::DeclaredBot));
+        check(Some("curl/8"), "c", false, Verdict::Not(Reason::SameId));
+        check(None, "", true, Verdict::Not(Reason::ClickUnresolved));
+    }
+}

@@ -1,0 +1,63 @@
+//! What the pipeline tells Prometheus.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct VerdictLabels {
+    pub kind: &'static str,
+    pub class: &'static str,
+}
+
+#[derive(Debug, Clone)]
+pub struct PipelineMetrics {
+    pub(crate) verdicts: Family<VerdictLabels, Counter>,
+    pub(crate) commits: Counter,
+    pub(crate) commit_retries: Counter,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) batch_events: Histogram,
+    pub(crate) lag_records: Gauge,
+    pub(crate) watermark_seconds: Gauge<f64, AtomicU64>,
+    pub(crate) dedup_ids: Gauge,
+}
+
+impl PipelineMetrics {
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            verdicts: Family::default(),
+            commits: Counter::default(),
+            commit_retries: Counter::default(),
+            commit_seconds: Histogram::new(exponential_buckets(0.002, 2.0, 14)),
+            batch_events: Histogram::new(exponential_buckets(1.0, 4.0, 11)),
+            lag_records: Gauge::default(),
+            watermark_seconds: Gauge::default(),
+            dedup_ids: Gauge::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("tally_pipeline");
+        registry.register("verdicts", "Events by kind and verdict class, committed", metrics.verdicts.clone());
+        registry.register("commits", "Batches committed to the lake", metrics.commits.clone());
+        registry.register("commit_retries", "Commits tried again after an error", metrics.commit_retries.clone());
+        registry.register_with_unit(
+            "commit",
+            "Time to commit a batch, rollups included",
+            Unit::Seconds,
+            metrics.commit_seconds.clone(),
+        );
+        registry.register("batch_events", "Events in a committed batch", metrics.batch_events.clone());
+        registry.register("lag_records", "Records in the journal that are not committed yet", metrics.lag_records.clone());
+        registry.register_with_unit(
+            "watermark",
+            "Every event acknowledged before this Unix time is in the figures",
+            Unit::Seconds,
+            metrics.watermark_seconds.clone(),
+        );
+        registry.register("dedup_ids", "Event ids remembered", metrics.dedup_ids.clone());
+        metrics
+    }
+}

@@ -1,0 +1,92 @@
+use proptest::prelude::*;
+use tally_model::Kind;
+
+use super::*;
+
+fn fact(kind: Kind, class: Class, occurred_at_us: i64, ad_id: &str, user: u64) -> Fact<'_> {
+    Fact {
+        kind,
+        class,
+        occurred_at_us,
+        campaign_id: "c",
+        currency: Some("EUR"),
+        ad_id,
+        variant: None,
+        country: Some("DE"),
+        region: "eu",
+        age_group: None,
+        gender: Some("f"),
+        device: "mobile",
+        os: "ios",
+        browser: "safari",
+        user_hash: Some(user),
+        cost_micros: 100,
+        revenue_micros: 7,
+    }
+}
+
+fn cells_of(facts: &[Fact<'_>]) -> Vec<Cell> {
+    let mut builder = RollupBuilder::default();
+    facts.iter().for_each(|fact| builder.add(fact));
+    builder.finish()
+}
+
+fn total(cells: &[Cell], grain: Grain, view: View) -> Counts {
+    let mut sum = Counts::default();
+    cells.iter().filter(|c| c.key.grain == grain && c.key.view == view).for_each(|c| sum.merge(&c.counts));
+    sum
+}
+
+#[test]
+fn a_late_event_is_added_to_the_windows_that_it_belongs_to() {
+    let (now, last_month) = (1_700_000_000_000_000, 1_697_000_000_000_000);
+    let cells = cells_of(&[
+        fact(Kind::Click, Class::Counted, now, "a", 1),
+        fact(Kind::Click, Class::Counted, last_month, "a", 1),
+    ]);
+    for grain in Grain::ALL {
+        let buckets: Vec<i64> = cells
+            .iter()
+            .filter(|cell| cell.key.grain == grain && cell.key.view == View::Geo)
+            .map(|cell| cell.key.bucket_us)
+            .collect();
+        assert_eq!(buckets, [bucket_start_us(grain, last_month), bucket_start_us(grain, now)]);
+    }
+}
+
+#[test]
+fn what_does_not_count_costs_nothing_and_has_no_users() {
+    let cells = cells_of(&[
+        fact(Kind::Click, Class::Counted, 0, "a", 1),
+        fact(Kind::Click, Class::Duplicate, 0, "a", 2),
+        fact(Kind::Click, Class::InvalidGivt, 0, "a", 3),
+    ]);
+    let day = cells.iter().find(|c| c.key.grain == Grain::Day && c.key.view == View::Campaign).unwrap();
+    assert_eq!((day.counts.cost_micros, day.counts.revenue_micros, day.counts.received()), (100, 7, 3));
+    assert_eq!(day.counts.of(Kind::Click, Class::Duplicate), 1);
+    assert_eq!(day.users.as_ref().unwrap().estimate().round(), 1.0);
+}
+
+proptest! {
+    /// However events are cut into batches, and in whatever order, the parts add up to the same at every grain.
+    #[test]
+    fn parts_add_up(
+        events in prop::collection::vec((0usize..3, 0usize..5, 0i64..5_000_000_000_000, 0usize..3, 0u64..9), 1..120),
+        cut in 0usize..120,
+    ) {
+        let ads = ["a", "b", "c"];
+        let facts: Vec<Fact<'_>> = events
+            .iter()
+            .map(|(kind, class, at, ad, user)| fact(Kind::ALL[*kind], Class::ALL[*class], *at, ads[*ad], *user))
+            .collect();
+        let whole = cells_of(&facts);
+        let (one, two) = facts.split_at(cut.min(facts.len()));
+        let parts = [cells_of(two), cells_of(one)].concat();
+        for grain in Grain::ALL {
+            for view in View::ALL {
+                prop_assert_eq!(total(&whole, grain, view), total(&parts, grain, view));
+                prop_assert_eq!(total(&whole, grain, view).received(), facts.len() as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Where judged events go. The lake implements it; tests and simulations have one that fails on purpose.
+
+use tally_model::{Cell, EventId, Fact, Partition, Positions};
+
+use crate::Batch;
+
+/// A first sighting that the sink has committed.
+#[derive(Debug, Clone, Copy)]
+pub struct Sighting {
+    pub partition: Partition,
+    pub id: EventId,
+    pub judged_at_s: i64,
+}
+
+/// What went wrong, split by what the loop does about it.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The store is away, full or slow: the same call may succeed later.
+    #[error("{0}")]
+    Retry(String),
+    /// Somebody else writes here, or the data is not what it must be. Going on would count wrongly.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+pub trait Sink: Send + 'static {
+    /// Up to where the log is committed.
+    fn committed(&self) -> Positions;
+
+    /// Calls `each` with every first sighting whose id may still be remembered, and says the time of each partition in seconds.
+    fn sightings(
+        &mut self,
+        ttl_s: u64,
+        each: &mut (dyn FnMut(Sighting) + Send),
+    ) -> impl Future<Output = Result<Vec<(Partition, i64)>, SinkError>> + Send;
+
+    /// Commits a batch of events together with its positions; gives the table version that holds them.
+    /// Called again with the same batch after `Retry`, it must not commit twice.
+    fn commit_events(&mut self, batch: &Batch) -> impl Future<Output = Result<i64, SinkError>> + Send;
+
+    /// Commits what one version of the events adds to the rollups, once.
+    fn commit_cells(&mut self, version: i64, cells: &[Cell]) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// The versions whose events are not in the rollups yet, oldest first.
+    fn versions_to_count(&mut self) -> impl Future<Output = Result<Vec<i64>, SinkError>> + Send;
+
+    /// Calls `each` with every event that a version added.
+    fn facts(
+        &mut self,
+        version: i64,
+        each: &mut (dyn FnMut(&Fact<'_>) + Send),
+    ) -> impl Future<Output = Result<(), SinkError>> + Send;
+}
