@@ -67,6 +67,11 @@ impl LiveFile {
         Some((self.stats["minValues"][column].as_str()?, self.stats["maxValues"][column].as_str()?))
     }
 
+    /// The greatest value of a number column, where the log has it.
+    pub fn greatest_number(&self, column: &str) -> Option<i64> {
+        self.stats["maxValues"][column].as_i64()
+    }
+
     /// The greatest value of a time column, where the log has it.
     pub fn newest_us(&self, column: &str) -> Option<i64> {
         time_us(&self.stats["maxValues"][column])

@@ -61,13 +61,23 @@ pub(crate) struct Mark {
 
 impl Table {
     pub async fn open_or_create(url: &Url, spec: TableSpec) -> Result<Self> {
-        let builder = DeltaTableBuilder::from_url(url.clone()).doing("open a table")?;
-        let mut delta = builder.with_storage_backend(SyncedStore::new(), url.clone()).build().doing("open a table")?;
+        let mut delta = handle(url)?;
         if delta.verify_deltatable_existence().await.doing("open a table")? {
             delta.load().await.doing("open a table")?;
         } else {
             delta = create(delta, &spec).await?;
         }
+        Self::loaded(delta, url, spec)
+    }
+
+    /// The table as it was at an earlier version. For reading: a commit from there would be refused.
+    pub async fn open_at(url: &Url, spec: TableSpec, version: i64) -> Result<Self> {
+        let mut delta = handle(url)?;
+        delta.load_version(u64::try_from(version).unwrap_or_default()).await.doing("open a table")?;
+        Self::loaded(delta, url, spec)
+    }
+
+    fn loaded(delta: DeltaTable, url: &Url, spec: TableSpec) -> Result<Self> {
         let root = url.path().trim_matches('/').to_owned();
         let mut table = Self { delta, spec, root, version: 0, files: Arc::default(), commits_since_load: 0 };
         table.list_files()?;
@@ -216,6 +226,11 @@ impl Table {
     fn live(&self, add: Add) -> LiveFile {
         LiveFile::new(add, &self.root, &self.spec)
     }
+}
+
+fn handle(url: &Url) -> Result<DeltaTable> {
+    let builder = DeltaTableBuilder::from_url(url.clone()).doing("open a table")?;
+    builder.with_storage_backend(SyncedStore::new(), url.clone()).build().doing("open a table")
 }
 
 enum Standing {

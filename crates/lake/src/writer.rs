@@ -65,24 +65,34 @@ impl LakeView {
 }
 
 impl Lake {
-    /// Opens the tables below `folder`, or makes them.
+    /// Opens the tables below `folder`, or makes them. `partitions` is how many the log has; those that have events already
+    /// are known without it.
     pub async fn open(folder: &Path, partitions: u16, clock: Arc<dyn Clock>) -> Result<Self> {
-        let events = TableSpec {
-            schema: EVENTS.clone(),
-            partition_columns: &EVENTS_PARTITION_COLUMNS,
-            statistics: &EVENTS_STATISTICS,
+        let (events_url, rollups_url) = (table_url(folder, "events")?, table_url(folder, "rollups")?);
+        let events = Table::open_or_create(&events_url, events_spec()).await?;
+        let rollups = Table::open_or_create(&rollups_url, rollups_spec()).await?;
+        let used = events.files().iter().filter_map(|file| file.greatest_number("partition")).max().unwrap_or(-1) + 1;
+        let partitions = partitions.max(u16::try_from(used).unwrap_or(u16::MAX));
+        // After a crash between the two commits, readers see the events that are counted, until the rest is.
+        let counted = counted_version(&rollups).await?;
+        let seen = if uncounted_versions(&events, counted).await?.is_empty() {
+            (events.reader_view(), committed_positions(&events, partitions).await?)
+        } else {
+            let earlier = Table::open_at(&events_url, events_spec(), counted).await?;
+            (earlier.reader_view(), committed_positions(&earlier, partitions).await?)
         };
-        let rollups = TableSpec { schema: ROLLUPS.clone(), partition_columns: &[], statistics: &ROLLUP_STATISTICS };
-        let events = Table::open_or_create(&table_url(folder, "events")?, events).await?;
-        let rollups = Table::open_or_create(&table_url(folder, "rollups")?, rollups).await?;
-        let committed = committed_positions(&events, partitions).await?;
-        let view = LakeView { events: events.reader_view(), rollups: rollups.reader_view(), committed };
+        let view = LakeView { events: seen.0, rollups: rollups.reader_view(), committed: seen.1 };
         Ok(Self {
             clock,
             events: Arc::new(Mutex::new(events)),
             rollups: Arc::new(Mutex::new(rollups)),
             view: Arc::new(watch::Sender::new(view)),
         })
+    }
+
+    /// Whether there is a lake below `folder`.
+    pub fn exists(folder: &Path) -> bool {
+        folder.join("events").join("_delta_log").is_dir()
     }
 
     /// What readers see now.
@@ -131,15 +141,8 @@ impl Lake {
 
     /// The versions whose events are not in the rollups yet, oldest first.
     pub async fn versions_to_count(&self) -> Result<Vec<i64>> {
-        let counted = self.rollups.lock().await.mark(COUNTED).await?.unwrap_or(0);
-        let events = self.events.lock().await;
-        let mut versions = Vec::new();
-        for version in counted + 1..=events.version() {
-            if !events.added_in(version).await?.is_empty() {
-                versions.push(version);
-            }
-        }
-        Ok(versions)
+        let counted = counted_version(&*self.rollups.lock().await).await?;
+        uncounted_versions(&*self.events.lock().await, counted).await
     }
 
     /// Calls `each` with every event that a version added.
@@ -196,11 +199,8 @@ impl Lake {
     pub(crate) async fn publish(&self) -> Result<()> {
         let events = self.events.lock().await;
         let rollups = self.rollups.lock().await;
-        let counted = rollups.mark(COUNTED).await?.unwrap_or(0);
-        for version in counted + 1..=events.version() {
-            if !events.added_in(version).await?.is_empty() {
-                return Ok(());
-            }
+        if !uncounted_versions(&events, counted_version(&rollups).await?).await?.is_empty() {
+            return Ok(());
         }
         let partitions = self.view.borrow().committed.partitions();
         let committed = committed_positions(&events, partitions).await?;
@@ -219,6 +219,30 @@ fn table_url(folder: &Path, name: &str) -> Result<Url> {
         .map_err(|error| LakeError::Retry { doing: "make a table's folder", cause: error.to_string() })?;
     let table = table.canonicalize().map_err(|error| LakeError::Retry { doing: "find a table's folder", cause: error.to_string() })?;
     Url::from_directory_path(&table).map_err(|()| LakeError::Damaged { what: "the data folder's path has no URL form".to_owned() })
+}
+
+fn events_spec() -> TableSpec {
+    TableSpec { schema: EVENTS.clone(), partition_columns: &EVENTS_PARTITION_COLUMNS, statistics: &EVENTS_STATISTICS }
+}
+
+fn rollups_spec() -> TableSpec {
+    TableSpec { schema: ROLLUPS.clone(), partition_columns: &[], statistics: &ROLLUP_STATISTICS }
+}
+
+/// The version of `events` up to which the rollups sum them up.
+async fn counted_version(rollups: &Table) -> Result<i64> {
+    Ok(rollups.mark(COUNTED).await?.unwrap_or(0))
+}
+
+/// The later versions that added events, oldest first.
+async fn uncounted_versions(events: &Table, counted: i64) -> Result<Vec<i64>> {
+    let mut versions = Vec::new();
+    for version in counted + 1..=events.version() {
+        if !events.added_in(version).await?.is_empty() {
+            versions.push(version);
+        }
+    }
+    Ok(versions)
 }
 
 async fn committed_positions(events: &Table, partitions: u16) -> Result<Positions> {

@@ -62,13 +62,13 @@ pub struct Pipeline<S> {
 }
 
 impl<S: Sink> Pipeline<S> {
-    /// Runs until `stop` turns true and everything in the journal up to then is committed.
-    pub async fn run(mut self, stop: watch::Receiver<bool>) -> Result<(), PipelineError> {
+    /// Runs until the journal is closed and everything in it is committed.
+    pub async fn run(mut self) -> Result<(), PipelineError> {
         let judging = self.recover().await?;
         let (to_commit, mut batches) = mpsc::channel(1);
         let stage = std::thread::Builder::new().name("tally-judge".into());
         let judging = stage
-            .spawn(move || judging.run(&stop, &to_commit))
+            .spawn(move || judging.run(&to_commit))
             .map_err(|error| PipelineError::Sink(format!("cannot start the judging thread: {error}")))?;
         while let Some(due) = batches.recv().await {
             self.commit(&due).await?;
@@ -200,26 +200,33 @@ impl Mark {
 }
 
 impl Judging {
-    fn run(mut self, stop: &watch::Receiver<bool>, to_commit: &mpsc::Sender<Due>) -> Result<(), PipelineError> {
+    fn run(mut self, to_commit: &mpsc::Sender<Due>) -> Result<(), PipelineError> {
         loop {
-            // Asked before the batch is read: what was in the journal when the stop came is still committed.
-            let stopping = *stop.borrow();
-            let due = self.next_batch(stopping)?;
-            let drained = due.batch.events.is_empty();
-            if to_commit.blocking_send(due).is_err() || (stopping && drained) {
+            let (due, ended) = self.next_batch()?;
+            if to_commit.blocking_send(due).is_err() {
                 return Ok(());
+            }
+            match ended {
+                None => {}
+                Some(JournalError::Closed) => return Ok(()),
+                Some(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Reads and judges until a batch is due; an empty one tells only how far the figures are.
-    fn next_batch(&mut self, stopping: bool) -> Result<Due, PipelineError> {
+    /// Reads and judges until a batch is due; an empty one tells only how far the figures are. What was read before the
+    /// journal ended, for whatever reason, is durable, and so is given with that reason.
+    fn next_batch(&mut self) -> Result<(Due, Option<JournalError>), PipelineError> {
         let mut batch = Batch { from: self.position.clone(), ..Batch::default() };
         let mut rollups = RollupBuilder::default();
         let mut first_read: Option<Instant> = None;
         loop {
             let room = self.settings.commit_events_max.saturating_sub(batch.events.len()).min(READ_RECORDS);
-            for record in self.reader.read(room, READ_WAIT)? {
+            let (records, ended) = match self.reader.read(room, READ_WAIT) {
+                Ok(records) => (records, None),
+                Err(error) => (Vec::new(), Some(error)),
+            };
+            for record in records {
                 let judged = self.judge(record.partition, record.offset, &record.bytes)?;
                 rollups.add(&judged.fact());
                 batch.events.push(judged);
@@ -227,11 +234,11 @@ impl Judging {
             self.move_watermark();
             let is_full = batch.events.len() >= self.settings.commit_events_max;
             let is_late = first_read.get_or_insert_with(Instant::now).elapsed() >= self.settings.commit_after;
-            if is_full || is_late || stopping || batch.events.is_empty() {
+            if is_full || is_late || ended.is_some() || batch.events.is_empty() {
                 batch.upto = self.position.clone();
                 batch.cells = rollups.finish();
                 self.metrics.dedup_ids.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
-                return Ok(Due { batch, watermark_us: self.watermark_us });
+                return Ok((Due { batch, watermark_us: self.watermark_us }, ended));
             }
         }
     }

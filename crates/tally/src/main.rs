@@ -1,1 +1,50 @@
-fn main(){}
+//! `tally`: counts ads events exactly. Parses the command line, loads the configuration, runs the command.
+
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod logging;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::config::Config;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            say_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Serve(arguments) => {
+            let config = Config::load(&arguments.overrides())?;
+            logging::start(&config.log)?;
+            serve::serve(&config).await?;
+        }
+        Command::Demo(arguments) => commands::demo::run(arguments).await?,
+        Command::Send(arguments) => return commands::send::run(arguments).await,
+        Command::Generate(arguments) => commands::generate::run(&arguments)?,
+        Command::Query(arguments) => commands::query::run(arguments).await?,
+        Command::Verify(arguments) => return commands::verify::run(arguments).await,
+        Command::Why(arguments) => commands::why::run(arguments).await?,
+        Command::Bench(arguments) => commands::bench::run(arguments).await?,
+        Command::CheckConfig(arguments) => commands::check_config::run(&arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[allow(clippy::print_stderr, reason = "the last word of a command goes to the terminal")]
+fn say_error(error: &anyhow::Error) {
+    eprintln!("tally: {error:#}");
+}

@@ -1,0 +1,209 @@
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use prometheus_client::registry::Registry;
+use tally_journal::{MemoryJournal, Record};
+use tally_model::{Cell, Class, Event, Fact, Grain, Kind, ManualClock, View, encode_record, partition_of};
+use uuid::Uuid;
+
+use super::*;
+use crate::Sighting;
+
+/// A lake in memory that outlives the pipelines that write to it, and fails where it is told to.
+#[derive(Default)]
+struct Store {
+    versions: BTreeMap<i64, Vec<Judged>>,
+    counted: i64,
+    cells: Vec<Cell>,
+    committed: Positions,
+    fail_next: Option<Fault>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    BeforeEvents,
+    AnswerLost,
+    BeforeCells,
+    CrashBeforeCells,
+}
+
+#[derive(Clone, Default)]
+struct TestSink(Arc<Mutex<Store>>);
+
+impl TestSink {
+    fn store(&self) -> std::sync::MutexGuard<'_, Store> {
+        self.0.lock().unwrap()
+    }
+
+    fn verdicts(&self, class: Class) -> usize {
+        self.store().versions.values().flatten().filter(|judged| judged.verdict.class() == class).count()
+    }
+
+    fn cell_total(&self, grain: Grain, view: View) -> u64 {
+        let store = self.store();
+        store.cells.iter().filter(|c| c.key.grain == grain && c.key.view == view).map(|c| c.counts.received()).sum()
+    }
+
+    fn fault(&self, fault: Fault) -> bool {
+        let mut store = self.store();
+        let hit = store.fail_next == Some(fault);
+        if hit {
+            store.fail_next = None;
+        }
+        hit
+    }
+}
+
+fn away<T>() -> Result<T, SinkError> {
+    Err(SinkError::Retry("the store is away".into()))
+}
+
+impl Sink for TestSink {
+    fn committed(&self) -> Positions {
+        self.store().committed.clone()
+    }
+
+    async fn sightings(
+        &mut self,
+        _: u64,
+        each: &mut (dyn FnMut(Sighting) + Send),
+    ) -> Result<Vec<(Partition, i64)>, SinkError> {
+        let mut times = BTreeMap::new();
+        for judged in self.store().versions.values().flatten() {
+            let time = times.entry(judged.partition).or_insert(0);
+            *time = judged.judged_at_s.max(*time);
+            if judged.verdict.class() != Class::Duplicate {
+                each(Sighting { partition: judged.partition, id: judged.event.id, judged_at_s: judged.judged_at_s });
+            }
+        }
+        Ok(times.into_iter().collect())
+    }
+
+    async fn commit_events(&mut self, batch: &Batch) -> Result<i64, SinkError> {
+        if self.fault(Fault::BeforeEvents) {
+            return away();
+        }
+        let mut store = self.store();
+        let latest = store.versions.keys().last().copied().unwrap_or(0);
+        if store.committed == batch.upto {
+            return Ok(latest);
+        }
+        store.versions.insert(latest + 1, batch.events.clone());
+        store.committed = batch.upto.clone();
+        drop(store);
+        if self.fault(Fault::AnswerLost) { away() } else { Ok(latest + 1) }
+    }
+
+    async fn commit_cells(&mut self, version: i64, cells: &[Cell]) -> Result<(), SinkError> {
+        if self.fault(Fault::BeforeCells) {
+            return away();
+        }
+        if self.fault(Fault::CrashBeforeCells) {
+            return Err(SinkError::Fatal("killed".into()));
+        }
+        let mut store = self.store();
+        if store.counted < version {
+            store.counted = version;
+            store.cells.extend(cells.iter().cloned());
+        }
+        Ok(())
+    }
+
+    async fn versions_to_count(&mut self) -> Result<Vec<i64>, SinkError> {
+        let store = self.store();
+        Ok(store.versions.keys().copied().filter(|version| *version > store.counted).collect())
+    }
+
+    async fn facts(&mut self, version: i64, each: &mut (dyn FnMut(&Fact<'_>) + Send)) -> Result<(), SinkError> {
+        self.store().versions[&version].iter().for_each(|judged| each(&judged.fact()));
+        Ok(())
+    }
+}
+
+async fn append(journal: &MemoryJournal, ids: impl IntoIterator<Item = u128>) {
+    let records = ids.into_iter().map(|id| {
+        let event = Event::new(Uuid::from_u128(id), Kind::Click, 1_700_000_000_000_000, "c", "a");
+        Record { partition: partition_of(event.id, 4), bytes: Bytes::from(encode_record(&event)) }
+    });
+    journal.append(records.collect()).unwrap().await.unwrap();
+}
+
+async fn run(journal: &Arc<MemoryJournal>, sink: &TestSink) -> (Result<(), PipelineError>, Progress) {
+    let progress = watch::Sender::new(Progress::default());
+    let seen = progress.subscribe();
+    let pipeline = Pipeline {
+        journal: journal.clone(),
+        sink: sink.clone(),
+        clock: Arc::new(ManualClock::at_us(1_700_000_001_000_000)),
+        settings: PipelineSettings { commit_after: Duration::from_millis(20), commit_events_max: 10, dedup_ttl_s: 3_600 },
+        metrics: PipelineMetrics::register(&mut Registry::default()),
+        progress,
+    };
+    let ended = pipeline.run().await;
+    let last = seen.borrow().clone();
+    (ended, last)
+}
+
+/// A journal that holds the records and is closed: a pipeline on it runs to its end.
+async fn closed_journal(ids: impl IntoIterator<Item = u128>) -> Arc<MemoryJournal> {
+    let journal = Arc::new(MemoryJournal::new(4));
+    append(&journal, ids).await;
+    journal.close();
+    journal
+}
+
+#[tokio::test]
+async fn everything_in_the_journal_is_judged_counted_and_rolled_up_once() {
+    let journal = closed_journal((0..100).chain(50..60)).await;
+    let sink = TestSink::default();
+    let (ended, progress) = run(&journal, &sink).await;
+    ended.unwrap();
+    assert_eq!((sink.verdicts(Class::Counted), sink.verdicts(Class::Duplicate)), (100, 10));
+    for grain in Grain::ALL {
+        for view in View::ALL {
+            assert_eq!(sink.cell_total(grain, view), 110, "{view:?} by {grain:?}");
+        }
+    }
+    assert_eq!(progress.committed, journal.end());
+    assert_eq!(progress.watermark_us, 1_700_000_001_000_000);
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_tried_again_and_a_lost_answer_counts_nothing_twice() {
+    for fault in [Fault::BeforeEvents, Fault::AnswerLost, Fault::BeforeCells] {
+        let sink = TestSink::default();
+        sink.store().fail_next = Some(fault);
+        run(&closed_journal(0..35).await, &sink).await.0.unwrap();
+        assert_eq!(sink.verdicts(Class::Counted), 35, "{fault:?}");
+        assert_eq!(sink.cell_total(Grain::Day, View::Geo), 35, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_crash_between_events_and_rollups_is_made_good_at_the_next_start() {
+    let journal = closed_journal((0..35).chain(0..35)).await;
+    let sink = TestSink::default();
+    sink.store().fail_next = Some(Fault::CrashBeforeCells);
+    assert!(run(&journal, &sink).await.0.is_err());
+    assert_eq!((sink.cell_total(Grain::Day, View::Geo), sink.store().versions.len()), (0, 1));
+    run(&journal, &sink).await.0.unwrap();
+    assert_eq!((sink.verdicts(Class::Counted), sink.verdicts(Class::Duplicate)), (35, 35));
+    assert_eq!(sink.cell_total(Grain::Minute, View::Campaign), 70);
+}
+
+#[tokio::test]
+async fn a_journal_that_is_behind_the_lake_is_refused() {
+    let sink = TestSink::default();
+    run(&closed_journal(0..35).await, &sink).await.0.unwrap();
+    let (ended, _) = run(&closed_journal(0..3).await, &sink).await;
+    assert!(matches!(ended, Err(PipelineError::JournalBehind { .. })), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_record_that_is_no_event_stops_the_pipeline_and_says_where_it_is() {
+    let journal = Arc::new(MemoryJournal::new(4));
+    journal.append(vec![Record { partition: 2, bytes: Bytes::from_static(&[99, 1]) }]).unwrap().await.unwrap();
+    let error = run(&journal, &TestSink::default()).await.0.unwrap_err().to_string();
+    assert!(error.starts_with("cannot read the record at partition 2, offset 0: the record has format version 99"), "{error}");
+}

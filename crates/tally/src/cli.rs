@@ -1,0 +1,274 @@
+//! The command line. The texts here are the manual that `--help` prints.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Overrides;
+
+/// Counts ads clicks, impressions and conversions: every event durable, counted exactly once, provable.
+///
+/// `tally demo` shows it at work within seconds. `tally serve` runs the server, with everything in one folder. The other
+/// commands talk to a running server (--server), or, to read, straight to a data folder (--data).
+#[derive(Debug, Parser)]
+#[command(name = "tally", version, max_term_width = 110, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    ///
+    /// Captures events over HTTP, writes each one durably before it answers, counts it, and answers reports. Stops on
+    /// SIGTERM or Ctrl-C after everything acknowledged is committed. kill -9 loses nothing either: the next start goes on
+    /// where it was.
+    Serve(ServeArguments),
+    /// Watch it count: a server, generated traffic with planted duplicates, bots and late events, and the known truth
+    Demo(DemoArguments),
+    /// Send files of events to a server: NDJSON or CSV, plain, .gz or .zst, or - for standard input
+    ///
+    /// Safe to repeat: an event that was sent before counts as a duplicate. Survives a server that restarts meanwhile.
+    Send(SendArguments),
+    /// Write seeded, realistic traffic as NDJSON, and its exact totals as JSON
+    Generate(GenerateArguments),
+    /// Ask for a report
+    Query(QueryArguments),
+    /// Prove the figures: received = counted + duplicate + invalid + quarantined; with --recount, every cell of every rollup
+    ///
+    /// Exits with 1 where anything does not hold.
+    Verify(VerifyArguments),
+    /// The life of one event: when it came, where it stands in the log, its verdict and why, its cells and its file
+    Why(WhyArguments),
+    /// Measure this machine: capture, and the pipeline behind it
+    Bench(BenchArguments),
+    /// Print the configuration as it results from defaults, file and environment, or what is wrong with it
+    CheckConfig(ConfigArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    /// Configuration file (TOML); every key is described in the defaults that `tally check-config --defaults` prints
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the defaults with their descriptions instead
+    #[arg(long)]
+    pub defaults: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    /// Configuration file (TOML); see `tally check-config --defaults`
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder that holds everything [default: ./tally-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address and port [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+}
+
+impl ServeArguments {
+    pub fn overrides(&self) -> Overrides {
+        Overrides { file: self.config.clone(), listen: self.listen, data: self.data.clone() }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Events a second
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub rate: u32,
+    /// Stop after so many seconds [default: until Ctrl-C]
+    #[arg(long, value_name = "S")]
+    pub seconds: Option<u64>,
+    /// Address and port of the demo's server
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Keep what was counted in this folder, which must be empty [default: a temporary folder, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Seed of the traffic
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct SendArguments {
+    /// NDJSON or CSV files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub to: String,
+    /// Events in a request
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch: u32,
+    /// Requests at once
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: u16,
+    /// How requests are compressed
+    #[arg(long, value_enum, default_value_t = EncodingArgument::Zstd)]
+    pub encoding: EncodingArgument,
+    /// Note how far each file was acknowledged, beside it, and go on from there
+    #[arg(long)]
+    pub resume: bool,
+    /// How long to try again while the server is away
+    #[arg(long, value_name = "S", default_value_t = 300)]
+    pub retry_s: u64,
+    /// CSV: which column an event field is in
+    #[arg(long, value_name = "FIELD=COLUMN")]
+    pub map: Vec<String>,
+    /// CSV: the value of an event field in every row
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum EncodingArgument {
+    Zstd,
+    Gzip,
+    None,
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateArguments {
+    /// How many events
+    #[arg(long, default_value_t = 100_000)]
+    pub events: u64,
+    /// The same seed gives the same bytes, on every machine
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// First moment of the traffic (RFC 3339) [default: 2026-03-01T00:00:00Z]
+    #[arg(long, value_name = "TIME")]
+    pub start: Option<String>,
+    /// How long the traffic lasts
+    #[arg(long, value_name = "S", default_value_t = 86_400)]
+    pub duration_s: u64,
+    /// Campaigns; their traffic is Zipf-distributed
+    #[arg(long)]
+    pub campaigns: Option<u32>,
+    /// Share of events that are sent again with the same id
+    #[arg(long, value_name = "0..1")]
+    pub duplicates: Option<f64>,
+    /// Share of events that happened long before they are sent
+    #[arg(long, value_name = "0..1")]
+    pub late: Option<f64>,
+    /// Share of events from agents that name themselves robots
+    #[arg(long, value_name = "0..1")]
+    pub bots: Option<f64>,
+    /// Where to write the events; .zst is compressed [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Where to write the exact totals, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub truth: Option<PathBuf>,
+}
+
+/// Where to ask.
+#[derive(Debug, Args)]
+pub struct WhereArguments {
+    /// The server to ask
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", conflicts_with = "data")]
+    pub server: String,
+    /// Read this data folder instead; sees what is committed, also while a server runs on it
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct QueryArguments {
+    /// Metrics, such as impressions,clicks,ctr,cost_micros,users
+    #[arg(required = true, value_delimiter = ',', value_name = "METRIC")]
+    pub metrics: Vec<String>,
+    /// Group by these: dimensions (campaign_id, country, ..) and minute, hour, day, week or month
+    #[arg(long, value_delimiter = ',', value_name = "GROUP")]
+    pub by: Vec<String>,
+    /// Keep only these: country=DE,FR or country!=DE; empty for events without a value
+    #[arg(long = "where", value_name = "FIELD=VALUES")]
+    pub filters: Vec<String>,
+    /// From this moment (RFC 3339, or a date) [default: 1 January 2000]
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Up to this moment, which is not included [default: the end of next month]
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Time zone of days, weeks and months, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub zone: String,
+    /// Order by these columns; a leading - means from the greatest down
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN", allow_hyphen_values = true)]
+    pub order: Vec<String>,
+    /// At most so many rows
+    #[arg(long, default_value_t = 1_000)]
+    pub limit: usize,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
+    pub format: OutputFormat,
+    #[command(flatten)]
+    pub place: WhereArguments,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Table,
+    Csv,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// Count the raw events again and compare every cell of every rollup
+    #[arg(long)]
+    pub recount: bool,
+    /// Print the whole report as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub place: WhereArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct WhyArguments {
+    /// The event's id
+    pub event_id: String,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub place: WhereArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    #[command(subcommand)]
+    pub what: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Requests over HTTP on loopback: single events awaiting the disk, beside an empty answer on the same stack
+    Capture {
+        /// Requests under way at once
+        #[arg(long, default_value_t = 256)]
+        connections: usize,
+        /// How long each round lasts
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Rounds of each kind, taken in turn; the median counts
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// From HTTP batches to queryable figures: events a second, bytes an event, peak memory
+    Pipeline {
+        /// Generated events
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+        /// Requests at once
+        #[arg(long, default_value_t = 4)]
+        concurrency: u16,
+    },
+}

@@ -1,0 +1,105 @@
+//! Where a reading command gets its answers: from a server over HTTP, or from a data folder on this machine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use reqwest::StatusCode;
+use serde_json::{Map, Value, json};
+use tally_lake::{Lake, Queries};
+use tally_model::SystemClock;
+use tally_model::report::{Report, ReportRequest};
+
+use crate::cli::WhereArguments;
+use crate::config::{Config, DataFolder, Overrides};
+
+pub enum Source {
+    Server { http: reqwest::Client, url: String },
+    Folder { queries: Box<Queries>, dedup_ttl_s: u64 },
+}
+
+impl Source {
+    pub async fn of(place: &WhereArguments) -> Result<Self> {
+        match &place.data {
+            None => Ok(Self::Server { http: reqwest::Client::new(), url: place.server.trim_end_matches('/').to_owned() }),
+            Some(data) => Self::folder(data).await,
+        }
+    }
+
+    async fn folder(data: &Path) -> Result<Self> {
+        let lake = DataFolder::new(data).lake();
+        if !Lake::exists(&lake) {
+            bail!("there is no lake in `{}`; give the folder that `tally serve --data` was given", data.display());
+        }
+        let config = Config::load(&Overrides::default())?;
+        let lake = Lake::open(&lake, 0, Arc::new(SystemClock)).await?;
+        Ok(Self::Folder { queries: Box::new(lake.queries()), dedup_ttl_s: config.pipeline.dedup_ttl_s })
+    }
+
+    /// A report as `{"rows": [..], "meta": {..}}`.
+    pub async fn report(&self, request: &ReportRequest) -> Result<Value> {
+        match self {
+            Source::Server { http, url } => {
+                let response = http.post(format!("{url}/v1/query")).json(request).send().await;
+                read(response.with_context(|| no_server(url))?, &[]).await
+            }
+            Source::Folder { queries, .. } => {
+                let answer = queries.report(&Report::try_from(request)?).await?;
+                let row = |values: Vec<Value>| -> Value {
+                    Value::Object(answer.columns.iter().map(|name| (*name).to_owned()).zip(values).collect::<Map<_, _>>())
+                };
+                let meta = json!({
+                    "source": answer.meta.source,
+                    "table_version": answer.meta.table_version,
+                    "warnings": answer.meta.warnings,
+                });
+                Ok(json!({"rows": answer.rows.into_iter().map(row).collect::<Vec<_>>(), "meta": meta}))
+            }
+        }
+    }
+
+    /// The proof as `{"holds": .., "report": {..}}`.
+    pub async fn verify(&self, recount: bool) -> Result<Value> {
+        match self {
+            Source::Server { http, url } => {
+                let response = http.get(format!("{url}/v1/verify?recount={recount}")).send().await;
+                read(response.with_context(|| no_server(url))?, &[StatusCode::CONFLICT]).await
+            }
+            Source::Folder { queries, dedup_ttl_s } => {
+                let report = queries.check(recount, *dedup_ttl_s).await?;
+                Ok(json!({"holds": report.holds(), "report": report}))
+            }
+        }
+    }
+
+    pub async fn why(&self, event_id: &str) -> Result<Value> {
+        match self {
+            Source::Server { http, url } => {
+                let response = http.get(format!("{url}/v1/events/{event_id}")).send().await;
+                read(response.with_context(|| no_server(url))?, &[]).await
+            }
+            Source::Folder { queries, .. } => {
+                let id = event_id.parse().with_context(|| format!("{event_id:?} is not a UUID"))?;
+                let life = queries.life(id).await?;
+                if life.sightings.is_empty() {
+                    bail!("the lake has no event {event_id}");
+                }
+                Ok(serde_json::to_value(life)?)
+            }
+        }
+    }
+}
+
+fn no_server(url: &str) -> String {
+    format!("no answer from {url}; start one with `tally serve`, or read a folder with --data")
+}
+
+/// The JSON of an answer; a problem becomes an error in the server's words.
+async fn read(response: reqwest::Response, also_fine: &[StatusCode]) -> Result<Value> {
+    let status = response.status();
+    let body: Value = response.json().await.with_context(|| format!("the server answered {status} without JSON"))?;
+    if status.is_success() || also_fine.contains(&status) {
+        return Ok(body);
+    }
+    bail!("{}", body["detail"].as_str().unwrap_or("the server refused, and did not say why"))
+}

@@ -1,0 +1,16 @@
+//! What each command does. One file each.
+
+pub mod bench;
+pub mod check_config;
+pub mod demo;
+pub mod generate;
+pub mod query;
+pub mod send;
+pub mod verify;
+pub mod why;
+
+/// A command's answer, to standard output.
+#[allow(clippy::print_stdout, reason = "answers of commands go to the terminal")]
+pub(crate) fn say(text: impl std::fmt::Display) {
+    println!("{text}");
+}

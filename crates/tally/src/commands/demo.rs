@@ -1,0 +1,207 @@
+//! `tally demo`: a server in this process, traffic whose truth is known, and the two side by side, second by second.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+use tally_model::{Clock, SystemClock};
+use tally_traffic::{Client, Generator, Plan, SendOptions, Truth};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::query::grouped;
+use super::say;
+use crate::cli::DemoArguments;
+use crate::config::{Config, Overrides};
+use crate::logging;
+use crate::serve::Server;
+
+/// Events in one request.
+const BATCH_EVENTS: usize = 5_000;
+/// How long one second's events may take to be counted before the demo says that something is wrong.
+const COUNT_TIME: Duration = Duration::from_secs(30);
+
+const KINDS: [&str; 3] = ["impression", "click", "conversion"];
+
+pub async fn run(arguments: DemoArguments) -> Result<()> {
+    let folder = DemoFolder::new(&arguments)?;
+    let mut config = Config::load(&Overrides {
+        listen: Some(arguments.listen),
+        data: Some(folder.path.clone()),
+        ..Overrides::default()
+    })?;
+    // Shorter than a server's, so that the table moves each second.
+    config.pipeline.commit_after_ms = 200;
+    config.log.level = "warn".to_owned();
+    logging::start(&config.log)?;
+    let server = Server::start(&config).await?;
+    let url = format!("http://{}", server.address);
+    let counted = tokio::select! {
+        counted = count(&arguments, &url) => counted,
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
+    };
+    server.stop().await?;
+    folder.remove();
+    counted
+}
+
+/// Sends a second's traffic, waits until it is counted, compares, shows; again and again.
+async fn count(arguments: &DemoArguments, url: &str) -> Result<()> {
+    let plan = Plan { seed: arguments.seed, events: u64::MAX, ..Plan::default() };
+    let mut generator = Generator::new(Plan { events: 10_000_000, ..plan })?;
+    let client = Client::new(&SendOptions::to(url.parse()?), &ProgressBar::hidden())?;
+    let http = reqwest::Client::new();
+    let mut screen = Screen::default();
+    let started = Instant::now();
+    for second in 0.. {
+        if arguments.seconds.is_some_and(|seconds| second >= seconds) {
+            return Ok(());
+        }
+        send_second(&mut generator, &client, arguments.rate).await?;
+        let truth = generator.truth();
+        let asked = Instant::now();
+        let figures = figures_of(&http, url, &truth).await?;
+        screen.show(&truth, &figures, asked.elapsed(), url)?;
+        sleep_until(started + Duration::from_secs(second + 1)).await;
+    }
+    Ok(())
+}
+
+async fn send_second(generator: &mut Generator, client: &Client, rate: u32) -> Result<()> {
+    let mut lines = String::new();
+    for sent in 1..=rate as usize {
+        generator.write_at(SystemClock.now_us(), &mut lines);
+        lines.push('\n');
+        if sent % BATCH_EVENTS == 0 || sent == rate as usize {
+            let answer = client.post(lines.as_bytes()).await?;
+            ensure!(answer.rejected == 0, "the server rejected {} generated events", answer.rejected);
+            lines.clear();
+        }
+    }
+    Ok(())
+}
+
+/// The server's figures, once it has counted all that was sent.
+async fn figures_of(http: &reqwest::Client, url: &str, truth: &Truth) -> Result<Value> {
+    let sent = Truth::total(&truth.received);
+    let metrics: Vec<String> = KINDS
+        .iter()
+        .flat_map(|kind| ["gross_", "", "duplicate_", "invalid_givt_"].map(|class| format!("{class}{kind}s")))
+        .chain(["cost_micros".to_owned(), "revenue_micros".to_owned()])
+        .collect();
+    let question = json!({"metrics": metrics, "from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"});
+    let deadline = Instant::now() + COUNT_TIME;
+    loop {
+        let answer: Value = http.post(format!("{url}/v1/query")).json(&question).send().await?.json().await?;
+        let row = answer["rows"].get(0).cloned().unwrap_or_default();
+        let received: u64 = KINDS.iter().map(|kind| row[format!("gross_{kind}s")].as_u64().unwrap_or(0)).sum();
+        if received >= sent {
+            return Ok(row);
+        }
+        if Instant::now() > deadline {
+            bail!("{sent} events were acknowledged, but only {received} counted after {} s", COUNT_TIME.as_secs());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Draws over its last drawing on a terminal; elsewhere adds a table now and then.
+#[derive(Default)]
+struct Screen {
+    lines_drawn: usize,
+    tables: u64,
+}
+
+impl Screen {
+    fn show(&mut self, truth: &Truth, figures: &Value, waited: Duration, url: &str) -> Result<()> {
+        self.tables += 1;
+        let is_terminal = std::io::stdout().is_terminal();
+        if !is_terminal && self.tables % 5 != 1 {
+            return Ok(());
+        }
+        let (table, all_equal) = compare(truth, figures);
+        let verdict = if all_equal { "counted = truth, to the last event" } else { "counted DIFFERS from the truth" };
+        let text = format!(
+            "{table}\n{verdict}; {} events so far; the last second's were in the figures {} ms after the last answer\n\n{}",
+            grouped(Truth::total(&truth.received) as i64),
+            waited.as_millis(),
+            what_next(url),
+        );
+        if is_terminal && self.lines_drawn > 0 {
+            let mut out = std::io::stdout();
+            write!(out, "\x1b[{}A\x1b[J", self.lines_drawn)?;
+            out.flush()?;
+        }
+        self.lines_drawn = text.lines().count();
+        say(&text);
+        Ok(())
+    }
+}
+
+fn compare(truth: &Truth, figures: &Value) -> (Table, bool) {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["", "counted", "known truth", ""]);
+    let mut all_equal = true;
+    let mut row = |name: String, counted: i64, known: i64| {
+        all_equal &= counted == known;
+        let mark = if counted == known { "=" } else { "DIFFERS" };
+        table.add_row([name, grouped(counted), grouped(known), mark.to_owned()]);
+    };
+    let figure = |name: String| figures[name].as_i64().unwrap_or(0);
+    for kind in KINDS {
+        let known = |counts: &tally_traffic::generate::Counts| counts.get(kind).copied().unwrap_or(0) as i64;
+        row(format!("{kind}s received"), figure(format!("gross_{kind}s")), known(&truth.received));
+        row("  counted".to_owned(), figure(format!("{kind}s")), known(&truth.counted));
+        row("  duplicates".to_owned(), figure(format!("duplicate_{kind}s")), known(&truth.duplicate));
+        row("  robots".to_owned(), figure(format!("invalid_givt_{kind}s")), known(&truth.invalid_givt));
+    }
+    row("cost, micros".to_owned(), figure("cost_micros".to_owned()), truth.cost_micros.values().sum());
+    row("revenue, micros".to_owned(), figure("revenue_micros".to_owned()), truth.revenue_micros.values().sum());
+    for at in [1, 2] {
+        if let Some(column) = table.column_mut(at) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    (table, all_equal)
+}
+
+fn what_next(url: &str) -> String {
+    format!(
+        "Try, in another terminal (Ctrl-C here ends the demo):\n\
+         \x20 tally query clicks,gross_clicks,duplicate_clicks,invalid_clicks,ctr --by campaign_id --order -clicks --limit 5 --server {url}\n\
+         \x20 tally verify --recount --server {url}\n\
+         \x20 curl -s {url}/v1/verify\n\
+         \x20 curl -s {url}/v1/events -d '{{\"kind\":\"click\",\"campaign_id\":\"mine\",\"ad_id\":\"a1\",\"user_agent\":\"me\"}}'\n\
+         \x20 curl -s {url}/v1/query -d '{{\"metrics\":[\"clicks\"],\"group_by\":[\"campaign_id\"],\"from\":\"2020-01-01T00:00:00Z\",\"to\":\"2030-01-01T00:00:00Z\"}}'\n\
+         \x20 curl -s {url}/metrics"
+    )
+}
+
+/// The demo's data: a folder of its own that is removed, or one that was asked for and stays.
+struct DemoFolder {
+    path: std::path::PathBuf,
+    is_ours: bool,
+}
+
+impl DemoFolder {
+    fn new(arguments: &DemoArguments) -> Result<Self> {
+        if let Some(path) = &arguments.data {
+            let is_empty = !path.exists() || std::fs::read_dir(path)?.next().is_none();
+            ensure!(is_empty, "`{}` is not empty; the demo compares with a known truth, and needs a fresh folder", path.display());
+            return Ok(Self { path: path.clone(), is_ours: false });
+        }
+        let path = std::env::temp_dir().join(format!("tally-demo-{}", std::process::id()));
+        std::fs::create_dir(&path).with_context(|| format!("cannot make `{}`", path.display()))?;
+        Ok(Self { path, is_ours: true })
+    }
+
+    fn remove(&self) {
+        if self.is_ours {
+            // What is left behind is in the system's folder for such things.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The configuration: `default.toml`, then a file, then the environment, then the command line.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use config::builder::DefaultState;
+use config::{ConfigBuilder, Environment, File, FileFormat};
+use serde::Deserialize;
+use tally_capture::CaptureSettings;
+use tally_pipeline::PipelineSettings;
+
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub server: ServerConfig,
+    pub capture: CaptureSettings,
+    pub journal: JournalConfig,
+    pub pipeline: PipelineConfig,
+    pub lake: LakeConfig,
+    pub log: LogConfig,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    pub listen: SocketAddr,
+    pub data: PathBuf,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalConfig {
+    pub partitions: u16,
+    pub segment_bytes: u32,
+    pub queue_bytes: usize,
+    pub retain_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineConfig {
+    pub commit_after_ms: u64,
+    pub commit_events: usize,
+    pub dedup_ttl_s: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LakeConfig {
+    pub compact_every_s: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    pub level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What the command line says about the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    pub file: Option<PathBuf>,
+    pub listen: Option<SocketAddr>,
+    pub data: Option<PathBuf>,
+}
+
+impl Config {
+    pub fn load(overrides: &Overrides) -> Result<Self> {
+        let environment = Environment::with_prefix("TALLY").separator("__").prefix_separator("__").try_parsing(true);
+        let environment = environment
+            .list_separator(",")
+            .with_list_parse_key("capture.redirect_hosts")
+            .with_list_parse_key("capture.trusted_proxies");
+        Self::merge(overrides, environment)
+    }
+
+    fn merge(overrides: &Overrides, environment: Environment) -> Result<Self> {
+        let mut builder = ConfigBuilder::<DefaultState>::default().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(file) = &overrides.file {
+            ensure!(file.is_file(), "there is no configuration file `{}`", file.display());
+            builder = builder.add_source(File::from(file.as_path()).format(FileFormat::Toml));
+        }
+        let merged = builder.add_source(environment).build().context("cannot read the configuration")?;
+        let mut config: Config = merged.try_deserialize().context("the configuration is wrong")?;
+        if let Some(listen) = overrides.listen {
+            config.server.listen = listen;
+        }
+        if let Some(data) = &overrides.data {
+            config.server.data.clone_from(data);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no type can say.
+    fn check(&self) -> Result<()> {
+        self.capture.check()?;
+        let journal = &self.journal;
+        if !(1..=1_024).contains(&journal.partitions) {
+            bail!("`journal.partitions` is {}; use 1 to 1024", journal.partitions);
+        }
+        if !((8 << 20)..=(1 << 30)).contains(&journal.segment_bytes) {
+            bail!("`journal.segment_bytes` is {}; use 8 MiB to 1 GiB, since one request may append 8 MiB", journal.segment_bytes);
+        }
+        if journal.queue_bytes < 8 << 20 {
+            bail!("`journal.queue_bytes` is {}; use at least 8 MiB", journal.queue_bytes);
+        }
+        if !(1..=5_000_000).contains(&self.pipeline.commit_events) {
+            bail!("`pipeline.commit_events` is {}; use 1 to 5,000,000", self.pipeline.commit_events);
+        }
+        if !(10..=3_600_000).contains(&self.pipeline.commit_after_ms) {
+            bail!("`pipeline.commit_after_ms` is {}; use 10 ms to an hour", self.pipeline.commit_after_ms);
+        }
+        if self.pipeline.dedup_ttl_s == 0 {
+            bail!("`pipeline.dedup_ttl_s` is 0; an id must be remembered for at least a second");
+        }
+        if self.lake.compact_every_s == 0 {
+            bail!("`lake.compact_every_s` is 0; use at least 1");
+        }
+        Ok(())
+    }
+
+    pub fn pipeline_settings(&self) -> PipelineSettings {
+        PipelineSettings {
+            commit_after: Duration::from_millis(self.pipeline.commit_after_ms),
+            commit_events_max: self.pipeline.commit_events,
+            dedup_ttl_s: self.pipeline.dedup_ttl_s,
+        }
+    }
+}
+
+/// Where things are in the data folder.
+#[derive(Debug, Clone)]
+pub struct DataFolder(PathBuf);
+
+impl DataFolder {
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.0.join("journal")
+    }
+
+    pub fn lake(&self) -> PathBuf {
+        self.0.join("lake")
+    }
+
+    pub fn hash_key(&self) -> PathBuf {
+        self.0.join("hash.key")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tally.toml");
+        std::fs::write(&path, file).unwrap();
+        let variables: HashMap<String, String> =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment = Environment::with_prefix("TALLY").separator("__").prefix_separator("__").try_parsing(true);
+        let overrides = Overrides { file: Some(path), ..Overrides::default() };
+        Config::merge(&overrides, environment.source(Some(variables)))
+    }
+
+    #[test]
+    fn the_environment_beats_the_file_and_the_file_beats_the_defaults() {
+        let config = load("[journal]\npartitions = 8\nretain_bytes = 5", &[("TALLY__JOURNAL__PARTITIONS", "16")]).unwrap();
+        assert_eq!((config.journal.partitions, config.journal.retain_bytes), (16, 5));
+        assert_eq!(config.pipeline.dedup_ttl_s, 86_400);
+    }
+
+    #[test]
+    fn a_key_that_does_not_exist_or_a_value_out_of_range_is_an_error_that_names_it() {
+        for (file, environment, says) in [
+            ("[journal]\npartition = 8", vec![], "partition"),
+            ("[journal]\npartitions = 0", vec![], "`journal.partitions` is 0; use 1 to 1024"),
+            ("", vec![("TALLY__JOURNAL__RETAIN", "1h")], "retain"),
+            ("[server]\nlisten = \"localhost\"", vec![], "listen"),
+            ("[capture]\ntrusted_proxies = [\"10.0.0.0/99\"]", vec![], "10.0.0.0/99"),
+        ] {
+            let error = format!("{:#}", load(file, &environment).unwrap_err());
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! All roles in one process: how they are put together, and in which order they stop.
+
+mod adapters;
+mod maintenance;
+mod operations;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use tally_api::{Api, ApiMetrics};
+use tally_capture::{Capture, CaptureMetrics, CaptureParts, HashKey};
+use tally_journal::{DiskJournal, DiskOptions, Journal};
+use tally_lake::Lake;
+use tally_model::{Clock, SystemClock, SystemEntropy};
+use tally_pipeline::{Pipeline, PipelineError, PipelineMetrics, Progress};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::config::{Config, DataFolder};
+use adapters::{LakeQuery, LakeSink};
+use maintenance::Maintenance;
+use operations::Operations;
+
+/// How long open requests may take to finish once we are told to stop.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// A running server.
+pub struct Server {
+    pub address: SocketAddr,
+    journal: Arc<DiskJournal>,
+    stop_listening: watch::Sender<bool>,
+    listening: tokio::task::JoinHandle<std::io::Result<()>>,
+    pipeline: JoinHandle<Result<(), PipelineError>>,
+    maintenance: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    pub async fn start(config: &Config) -> Result<Self> {
+        let folder = DataFolder::new(&config.server.data);
+        let mut registry = Registry::default();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let journal = open_journal(config, &folder, &mut registry)?;
+        let key = HashKey::load_or_create(&folder.hash_key(), &SystemEntropy)?;
+        let lake = Lake::open(&folder.lake(), config.journal.partitions, clock.clone()).await?;
+
+        let progress = watch::Sender::new(Progress::default());
+        let pipeline = Pipeline {
+            journal: journal.clone(),
+            sink: LakeSink::new(lake.clone()).await?,
+            clock: clock.clone(),
+            settings: config.pipeline_settings(),
+            metrics: PipelineMetrics::register(&mut registry),
+            progress: progress.clone(),
+        };
+        let pipeline = run_pipeline(pipeline)?;
+        let maintenance = Maintenance::new(lake.clone(), &config.lake, &mut registry);
+
+        let capture = Capture::new(CaptureParts {
+            journal: journal.clone(),
+            clock,
+            entropy: Arc::new(SystemEntropy),
+            key,
+            settings: config.capture.clone(),
+            metrics: CaptureMetrics::register(&mut registry),
+        })?;
+        let query = LakeQuery::new(lake.queries(), progress.subscribe(), config.pipeline.dedup_ttl_s);
+        let api = Api::new(Arc::new(query), ApiMetrics::register(&mut registry));
+        let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
+        let routes = tally_capture::router(Arc::new(capture))
+            .merge(tally_api::router(api))
+            .merge(operations::router(operations));
+
+        let listen = config.server.listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen}; stop what else uses that port, or give another with --listen"))?;
+        let address = listener.local_addr()?;
+        let (stop_listening, listener_stops) = watch::channel(false);
+        let listening = tokio::spawn(listen_until(listener, routes, listener_stops));
+        info!(%address, data = %folder.root().display(), "serving");
+        Ok(Self {
+            address,
+            journal,
+            stop_listening,
+            listening,
+            pipeline: pipeline.thread,
+            maintenance: tokio::spawn(maintenance.run()),
+        })
+    }
+
+    /// Stops so that a restart finds nothing to redo: the listener closes, open requests are answered, the journal is
+    /// synced and closed, the pipeline commits all of it.
+    pub async fn stop(self) -> Result<()> {
+        info!("stopping");
+        self.stop_listening.send_replace(true);
+        match tokio::time::timeout(DRAIN_TIME, self.listening).await {
+            Ok(done) => done.context("the listener ended unexpectedly")??,
+            Err(_) => warn!(waited_s = DRAIN_TIME.as_secs(), "some requests did not end in time"),
+        }
+        self.maintenance.abort();
+        let journal = self.journal.clone();
+        tokio::task::spawn_blocking(move || journal.close()).await?;
+        let pipeline = self.pipeline;
+        let ended = tokio::task::spawn_blocking(move || pipeline.join()).await?;
+        ended.map_err(|_| anyhow::anyhow!("the pipeline ended unexpectedly"))??;
+        info!("stopped; everything acknowledged is committed");
+        Ok(())
+    }
+}
+
+/// Serves until told to stop by SIGTERM or Ctrl-C.
+pub async fn serve(config: &Config) -> Result<()> {
+    let server = Server::start(config).await?;
+    stop_signal().await?;
+    server.stop().await
+}
+
+async fn stop_signal() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    Ok(())
+}
+
+async fn listen_until(listener: TcpListener, routes: Router, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+    let stopped = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    axum::serve(listener, service).with_graceful_shutdown(stopped).await
+}
+
+fn open_journal(config: &Config, folder: &DataFolder, registry: &mut Registry) -> Result<Arc<DiskJournal>> {
+    let syncs = Histogram::new(exponential_buckets(0.000_05, 2.0, 16));
+    let (records, bytes) = (Counter::<u64>::default(), Counter::<u64>::default());
+    let metrics = registry.sub_registry_with_prefix("tally_journal");
+    metrics.register_with_unit("sync", "Time to write and sync a group of records", Unit::Seconds, syncs.clone());
+    metrics.register("records", "Records made durable", records.clone());
+    metrics.register_with_unit("written", "Bytes made durable", Unit::Bytes, bytes.clone());
+    let options = DiskOptions {
+        segment_bytes: config.journal.segment_bytes,
+        retain_bytes: config.journal.retain_bytes,
+        queue_bytes_max: config.journal.queue_bytes,
+        on_sync: Box::new(move |sync| {
+            syncs.observe(sync.elapsed.as_secs_f64());
+            records.inc_by(sync.records);
+            bytes.inc_by(sync.bytes);
+        }),
+        ..DiskOptions::new(folder.journal(), config.journal.partitions)
+    };
+    let journal = DiskJournal::open(options)?;
+    info!(start = journal.start().total(), end = journal.end().total(), "journal opened");
+    Ok(journal)
+}
+
+struct RunningPipeline {
+    thread: JoinHandle<Result<(), PipelineError>>,
+    is_running: watch::Receiver<bool>,
+}
+
+impl RunningPipeline {
+    fn is_running(&self) -> watch::Receiver<bool> {
+        self.is_running.clone()
+    }
+}
+
+/// On a thread of its own: judging and encoding take whole milliseconds, which no request should wait for.
+fn run_pipeline(pipeline: Pipeline<LakeSink>) -> Result<RunningPipeline> {
+    let runtime = tokio::runtime::Handle::current();
+    let (running, is_running) = watch::channel(true);
+    let thread = std::thread::Builder::new().name("tally-pipeline".to_owned()).spawn(move || {
+        let ended = runtime.block_on(pipeline.run());
+        running.send_replace(false);
+        if let Err(error) = &ended {
+            // Capture goes on: what arrives is durable in the journal and is counted after a restart.
+            error!(%error, "the pipeline stopped; events are kept, but not counted until this is mended and tally restarted");
+        }
+        ended
+    })?;
+    Ok(RunningPipeline { thread, is_running })
+}

@@ -1,0 +1,101 @@
+//! Between crates that do not know each other: the lake as the pipeline's sink, and as what answers the api.
+
+use async_trait::async_trait;
+use tally_api::{Freshness, Query, QueryError};
+use tally_lake::{Lake, LakeError, Queries};
+use tally_model::report::{Answer, Report};
+use tally_model::{Cell, CheckReport, EventId, Fact, Life, Partition, Positions};
+use tally_pipeline::{Batch, Progress, Sighting, Sink, SinkError};
+use tokio::sync::watch;
+
+pub(crate) struct LakeSink {
+    lake: Lake,
+    committed: Positions,
+}
+
+impl LakeSink {
+    pub async fn new(lake: Lake) -> Result<Self, LakeError> {
+        let committed = lake.committed().await?;
+        Ok(Self { lake, committed })
+    }
+}
+
+fn sink_error(error: LakeError) -> SinkError {
+    match error {
+        LakeError::Retry { .. } => SinkError::Retry(error.to_string()),
+        LakeError::Fenced { .. } | LakeError::Damaged { .. } | LakeError::Report(_) | LakeError::Query(_) => {
+            SinkError::Fatal(error.to_string())
+        }
+    }
+}
+
+impl Sink for LakeSink {
+    fn committed(&self) -> Positions {
+        self.committed.clone()
+    }
+
+    async fn sightings(
+        &mut self,
+        ttl_s: u64,
+        each: &mut (dyn FnMut(Sighting) + Send),
+    ) -> Result<Vec<(Partition, i64)>, SinkError> {
+        let mut each = |partition, id, judged_at_s| each(Sighting { partition, id, judged_at_s });
+        self.lake.sightings(ttl_s, &mut each).await.map_err(sink_error)
+    }
+
+    async fn commit_events(&mut self, batch: &Batch) -> Result<i64, SinkError> {
+        let version = self.lake.commit_events(&batch.events, &batch.from, &batch.upto).await.map_err(sink_error)?;
+        self.committed = batch.upto.clone();
+        Ok(version)
+    }
+
+    async fn commit_cells(&mut self, version: i64, cells: &[Cell]) -> Result<(), SinkError> {
+        self.lake.commit_cells(version, cells).await.map_err(sink_error)
+    }
+
+    async fn versions_to_count(&mut self) -> Result<Vec<i64>, SinkError> {
+        self.lake.versions_to_count().await.map_err(sink_error)
+    }
+
+    async fn facts(&mut self, version: i64, each: &mut (dyn FnMut(&Fact<'_>) + Send)) -> Result<(), SinkError> {
+        self.lake.facts(version, each).await.map_err(sink_error)
+    }
+}
+
+pub(crate) struct LakeQuery {
+    queries: Queries,
+    progress: watch::Receiver<Progress>,
+    dedup_ttl_s: u64,
+}
+
+impl LakeQuery {
+    pub fn new(queries: Queries, progress: watch::Receiver<Progress>, dedup_ttl_s: u64) -> Self {
+        Self { queries, progress, dedup_ttl_s }
+    }
+}
+
+fn query_error(error: LakeError) -> QueryError {
+    match error {
+        LakeError::Report(asked) => QueryError::Asked(asked),
+        other => QueryError::Failed(other.to_string()),
+    }
+}
+
+#[async_trait]
+impl Query for LakeQuery {
+    fn freshness(&self) -> Freshness {
+        Freshness { watermark_us: self.progress.borrow().watermark_us }
+    }
+
+    async fn report(&self, report: &Report) -> Result<Answer, QueryError> {
+        self.queries.report(report).await.map_err(query_error)
+    }
+
+    async fn check(&self, recount: bool) -> Result<CheckReport, QueryError> {
+        self.queries.check(recount, self.dedup_ttl_s).await.map_err(query_error)
+    }
+
+    async fn life(&self, id: EventId) -> Result<Life, QueryError> {
+        self.queries.life(id).await.map_err(query_error)
+    }
+}

@@ -1,0 +1,85 @@
+//! For whoever runs it: is it alive, is it ready, what are its figures.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tally_journal::{DiskJournal, Journal};
+use tally_pipeline::Progress;
+use tokio::sync::watch;
+
+pub(crate) struct Operations {
+    registry: Registry,
+    journal: Arc<DiskJournal>,
+    progress: watch::Receiver<Progress>,
+    pipeline_runs: watch::Receiver<bool>,
+}
+
+impl Operations {
+    pub fn new(
+        mut registry: Registry,
+        journal: Arc<DiskJournal>,
+        progress: watch::Receiver<Progress>,
+        pipeline_runs: watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        registry.register_collector(Box::new(Queue(journal.clone())));
+        Arc::new(Self { registry, journal, progress, pipeline_runs })
+    }
+
+    /// Why it should not get traffic now, if so.
+    fn not_ready(&self) -> Option<String> {
+        if let Err(error) = self.journal.health() {
+            return Some(error.to_string());
+        }
+        if !*self.pipeline_runs.borrow() {
+            return Some("the pipeline stopped: events are kept but not counted; see the log for the cause".to_owned());
+        }
+        if self.progress.borrow().watermark_us == 0 {
+            return Some("catching up with the journal".to_owned());
+        }
+        None
+    }
+}
+
+/// Read when asked, not kept: how much waits for the disk.
+#[derive(Debug)]
+struct Queue(Arc<DiskJournal>);
+
+impl Collector for Queue {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let queued = ConstGauge::new(self.0.queued_bytes() as u64);
+        let metric = encoder.encode_descriptor("tally_journal_queued_bytes", "Bytes that wait for the disk", None, queued.metric_type())?;
+        queued.encode(metric)
+    }
+}
+
+pub(crate) fn router(operations: Arc<Operations>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(operations)
+}
+
+async fn ready(State(operations): State<Arc<Operations>>) -> (StatusCode, String) {
+    match operations.not_ready() {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+async fn metrics(State(operations): State<Arc<Operations>>) -> Response {
+    let mut text = String::new();
+    if prometheus_client::encoding::text::encode(&mut text, &operations.registry).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
