@@ -3,11 +3,11 @@
 //! Our own rather than the library's OPTIMIZE, which can duplicate every row when two run at once (decision 0003). Rows are
 //! rearranged, never changed; a maintenance mark and a last look at the files keep a second or a stale run out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::{SortColumn, lexsort_to_indices, take_record_batch};
+use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
 use deltalake_core::kernel::Add;
 use deltalake_core::protocol::DeltaOperation;
 use object_store::ObjectStore;
@@ -27,6 +27,9 @@ const MAINTENANCE: &str = "maintenance";
 /// Files that differ in rows by less than this factor are merged with each other: every row is rewritten a logarithmic
 /// number of times, instead of with each arrival.
 const TIER_FACTOR: usize = 8;
+
+/// Compressed bytes that one run reads: bounds its memory also where single events are large.
+const BYTES_MAX: u64 = 64 << 20;
 
 #[derive(Debug, Clone, Copy)]
 pub struct CompactionSettings {
@@ -54,32 +57,47 @@ pub struct CompactionReport {
 impl Lake {
     /// Merges one group of files of each table, where there is one worth it.
     pub async fn compact(&self, settings: CompactionSettings) -> Result<Vec<CompactionReport>> {
-        let mut reports = Vec::new();
-        if let Some(run) = Run::begin("events", &self.events, |files| event_files(files, settings)).await? {
-            let rows = read_files(&run.store, &run.paths(), &EVENTS_FILE).await?;
-            let sorted = tokio::task::spawn_blocking(move || sort_events(&rows)).await.doing("sort events")??;
-            let partition_values = ["event_date", "region"].map(|name| {
-                let value = run.inputs.first().and_then(|file| file.partition_value(name)).unwrap_or_default();
-                (name, value.to_owned())
-            });
-            let file = NewFile { rows: sorted, partition_values: partition_values.to_vec() };
-            let add = write_file(&run.store, EVENTS_LAYOUT, file, self.now_ms()).await?;
-            reports.extend(run.finish(&self.events, vec![add], self.now_ms()).await?);
-        }
-        if let Some(run) = Run::begin("rollups", &self.rollups, |files| rollup_files(files, settings)).await? {
-            let rows = read_files(&run.store, &run.paths(), &ROLLUPS).await?;
-            let slots = tokio::task::spawn_blocking(move || merge_cells(&rows)).await.doing("merge cells")??;
-            let mut adds = Vec::with_capacity(slots.len());
-            for rows in slots {
-                let file = NewFile { rows, partition_values: Vec::new() };
-                adds.push(write_file(&run.store, ROLLUPS_LAYOUT, file, self.now_ms()).await?);
-            }
-            reports.extend(run.finish(&self.rollups, adds, self.now_ms()).await?);
-        }
+        // One after the other, but neither waits for the other's success.
+        let events = self.compact_events(settings).await;
+        let rollups = self.compact_rollups(settings).await;
+        let reports: Vec<CompactionReport> = [events?, rollups?].into_iter().flatten().collect();
         if !reports.is_empty() {
             self.publish().await?;
         }
         Ok(reports)
+    }
+
+    async fn compact_events(&self, settings: CompactionSettings) -> Result<Option<CompactionReport>> {
+        // Files that are not counted yet stay as they are: catching up reads them by name.
+        let counted: HashSet<String> = self.view().events.files.iter().map(|file| file.path().to_owned()).collect();
+        let choose = |files: &[Arc<LiveFile>]| {
+            let files = files.iter().filter(|file| counted.contains(file.path()));
+            event_files(files, settings)
+        };
+        let Some(run) = Run::begin("events", &self.events, choose).await? else { return Ok(None) };
+        let batches = read_files(&run.store, &run.paths(), &EVENTS_FILE).await?;
+        let sorting = tokio::task::spawn_blocking(move || sort_events(&concat_batches(&EVENTS_FILE, &batches)?));
+        let sorted = sorting.await.doing("sort events")??;
+        let partition_values = ["event_date", "region"].map(|name| {
+            let value = run.inputs.first().and_then(|file| file.partition_value(name)).unwrap_or_default();
+            (name, value.to_owned())
+        });
+        let file = NewFile { rows: sorted, partition_values: partition_values.to_vec() };
+        let add = write_file(&run.store, EVENTS_LAYOUT, file, self.now_ms()).await?;
+        run.finish(&self.events, vec![add], self.now_ms()).await
+    }
+
+    async fn compact_rollups(&self, settings: CompactionSettings) -> Result<Option<CompactionReport>> {
+        let choose = |files: &[Arc<LiveFile>]| rollup_files(files.iter(), settings);
+        let Some(run) = Run::begin("rollups", &self.rollups, choose).await? else { return Ok(None) };
+        let batches = read_files(&run.store, &run.paths(), &ROLLUPS).await?;
+        let slots = tokio::task::spawn_blocking(move || merge_cells(&batches)).await.doing("merge cells")??;
+        let mut adds = Vec::with_capacity(slots.len());
+        for rows in slots {
+            let file = NewFile { rows, partition_values: Vec::new() };
+            adds.push(write_file(&run.store, ROLLUPS_LAYOUT, file, self.now_ms()).await?);
+        }
+        run.finish(&self.rollups, adds, self.now_ms()).await
     }
 }
 
@@ -131,9 +149,12 @@ impl Run {
 }
 
 /// Files of one day and region, of alike size.
-fn event_files(files: &[Arc<LiveFile>], settings: CompactionSettings) -> Option<Vec<Arc<LiveFile>>> {
+fn event_files<'a>(
+    files: impl Iterator<Item = &'a Arc<LiveFile>>,
+    settings: CompactionSettings,
+) -> Option<Vec<Arc<LiveFile>>> {
     let mut groups: BTreeMap<_, Vec<Arc<LiveFile>>> = BTreeMap::new();
-    for file in files.iter().filter(|file| file.rows * 2 <= settings.rows_max) {
+    for file in files.filter(|file| is_small(file, settings)) {
         let partition = (file.partition_value("event_date"), file.partition_value("region"));
         groups.entry((partition, tier(file))).or_default().push(file.clone());
     }
@@ -141,9 +162,12 @@ fn event_files(files: &[Arc<LiveFile>], settings: CompactionSettings) -> Option<
 }
 
 /// Files as commits leave them, with all grains and views; or files of one slot, of alike size.
-fn rollup_files(files: &[Arc<LiveFile>], settings: CompactionSettings) -> Option<Vec<Arc<LiveFile>>> {
+fn rollup_files<'a>(
+    files: impl Iterator<Item = &'a Arc<LiveFile>>,
+    settings: CompactionSettings,
+) -> Option<Vec<Arc<LiveFile>>> {
     let mut groups: BTreeMap<_, Vec<Arc<LiveFile>>> = BTreeMap::new();
-    for file in files.iter().filter(|file| file.rows * 2 <= settings.rows_max) {
+    for file in files.filter(|file| is_small(file, settings)) {
         let slot = slot_of(file);
         let tier = slot.is_some().then(|| tier(file));
         groups.entry((slot, tier)).or_default().push(file.clone());
@@ -160,6 +184,11 @@ fn slot_of(file: &LiveFile) -> Option<(String, String, i64)> {
     is_one.then(|| (grain.to_owned(), view.to_owned(), month))
 }
 
+/// Whether a run could hold it and another like it.
+fn is_small(file: &LiveFile, settings: CompactionSettings) -> bool {
+    file.rows * 2 <= settings.rows_max && file.size_bytes() * 2 <= BYTES_MAX
+}
+
 fn tier(file: &LiveFile) -> u32 {
     file.rows.max(1).ilog(TIER_FACTOR)
 }
@@ -168,10 +197,11 @@ fn tier(file: &LiveFile) -> u32 {
 fn fullest(groups: impl Iterator<Item = Vec<Arc<LiveFile>>>, settings: CompactionSettings) -> Option<Vec<Arc<LiveFile>>> {
     let mut fullest = groups.filter(|group| group.len() >= settings.files_min).max_by_key(Vec::len)?;
     fullest.sort_by_key(|file| file.rows);
-    let mut rows = 0;
+    let (mut rows, mut bytes) = (0, 0);
     let fitting = fullest.iter().take_while(|file| {
         rows += file.rows;
-        rows <= settings.rows_max
+        bytes += file.size_bytes();
+        rows <= settings.rows_max && bytes <= BYTES_MAX
     });
     let fitting = fitting.count();
     fullest.truncate(fitting);
@@ -191,9 +221,11 @@ fn sort_events(rows: &RecordBatch) -> Result<RecordBatch> {
 }
 
 /// Adds up equal cells and cuts the result into slots: one file each for a grain, a view and a month.
-fn merge_cells(rows: &RecordBatch) -> Result<Vec<RecordBatch>> {
+fn merge_cells(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
     let mut merger = Merger::default();
-    merger.add(rows)?;
+    for batch in batches {
+        merger.add(batch)?;
+    }
     let merged = merger.finish();
     let mut slots: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (cell, versions) in &merged {

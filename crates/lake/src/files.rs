@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::compute::{concat_batches, max, max_string, min, min_string};
+use arrow::compute::{max, max_string, min, min_string};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use bytes::Bytes;
 use deltalake_core::kernel::Add;
@@ -20,7 +20,7 @@ use parquet::schema::types::ColumnPath;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, LakeError, Result};
 
 /// Rows of one row group: the unit that readers skip by, and that a writer holds in memory.
 const ROW_GROUP_ROWS: usize = 512 * 1024;
@@ -158,7 +158,13 @@ fn bounds(column: &Arc<dyn Array>) -> Option<(Value, Value)> {
 
 /// Reads columns of a file, or all of them, batch by batch. Columns come in the file's order.
 pub(crate) async fn read_file(store: &Arc<dyn ObjectStore>, path: &str, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
-    let bytes = store.get(&Path::from(path)).await.doing("read a data file")?.bytes().await.doing("read a data file")?;
+    let found = match store.get(&Path::from(path)).await {
+        Err(object_store::Error::NotFound { .. }) => {
+            return Err(LakeError::Damaged { what: format!("data file `{path}` is missing") });
+        }
+        found => found.doing("read a data file")?,
+    };
+    let bytes = found.bytes().await.doing("read a data file")?;
     let columns: Option<Vec<String>> = columns.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
     let decoding = tokio::task::spawn_blocking(move || -> Result<Vec<RecordBatch>> {
         let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new())?;
@@ -173,8 +179,8 @@ pub(crate) async fn read_file(store: &Arc<dyn ObjectStore>, path: &str, columns:
     decoding.await.doing("read a data file")?
 }
 
-/// Several files as one batch of a schema.
-pub(crate) async fn read_files(store: &Arc<dyn ObjectStore>, paths: &[&str], schema: &SchemaRef) -> Result<RecordBatch> {
+/// All rows of several files, in batches of one schema.
+pub(crate) async fn read_files(store: &Arc<dyn ObjectStore>, paths: &[&str], schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
     let mut batches = Vec::new();
     for path in paths {
         for batch in read_file(store, path, None).await? {
@@ -182,5 +188,5 @@ pub(crate) async fn read_files(store: &Arc<dyn ObjectStore>, paths: &[&str], sch
             batches.push(RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?);
         }
     }
-    Ok(concat_batches(schema, &batches)?)
+    Ok(batches)
 }

@@ -8,6 +8,7 @@ use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use deltalake_core::kernel::{Add, Remove};
 use jiff::Timestamp;
+use object_store::path::Path;
 use serde_json::Value;
 
 use crate::table::TableSpec;
@@ -23,9 +24,10 @@ pub(crate) struct LiveFile {
 }
 
 impl LiveFile {
-    pub fn new(add: Add, root: &str, spec: &TableSpec) -> Self {
+    pub fn new(add: Add, root: &Path, spec: &TableSpec) -> Self {
         let stats: Value = add.stats.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let rows = stats["numRecords"].as_u64().and_then(|rows| usize::try_from(rows).ok()).unwrap_or(0);
+        let known_rows = stats["numRecords"].as_u64().and_then(|rows| usize::try_from(rows).ok());
+        let rows = known_rows.unwrap_or(0);
         let partition_values: Vec<ScalarValue> =
             spec.partition_columns.iter().map(|name| partition_value(&add, spec, name)).collect();
         // Those of the partition columns, which come last, are added by DataFusion itself.
@@ -38,14 +40,15 @@ impl LiveFile {
             column
         });
         let of_file = Statistics {
-            num_rows: Precision::Exact(rows),
+            num_rows: known_rows.map_or(Precision::Absent, Precision::Exact),
             total_byte_size: Precision::Absent,
             column_statistics: columns.collect(),
         };
         let size = u64::try_from(add.size).unwrap_or(0);
-        let scan = PartitionedFile::new(format!("{root}/{}", add.path), size)
+        let mut scan = PartitionedFile::new(String::new(), size)
             .with_partition_values(partition_values)
             .with_statistics(Arc::new(of_file));
+        scan.object_meta.location = root.parts().chain(Path::from(add.path.as_str()).parts()).collect();
         let statistics = scan.statistics.clone().unwrap_or_default();
         Self { add, rows, stats, scan, statistics }
     }

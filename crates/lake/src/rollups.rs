@@ -92,7 +92,7 @@ impl Merger {
             let (cell, versions) = self.rows.entry(key.clone()).or_insert_with(|| {
                 (Cell { key, counts: Counts::default(), users: None }, (i64::MAX, i64::MIN))
             });
-            cell.counts.merge(&counts.at(at));
+            cell.counts.merge(&counts.at(at)?);
             *versions = (versions.0.min(first.value(at)), versions.1.max(last.value(at)));
             if users.is_valid(at) {
                 let merged = cell.users.get_or_insert_default().merge_bytes(users.value(at));
@@ -138,15 +138,17 @@ impl<'a> CountColumns<'a> {
         Ok(Self { events, cost_micros, revenue_micros: columns.numbers(base_column(Base::RevenueMicros))? })
     }
 
-    fn at(&self, row: usize) -> Counts {
+    fn at(&self, row: usize) -> Result<Counts> {
         let mut counts = Counts {
             cost_micros: self.cost_micros.value(row),
             revenue_micros: self.revenue_micros.value(row),
             ..Counts::default()
         };
         for (kind, class, column) in &self.events {
-            counts.events[*kind as usize][*class as usize] = u64::try_from(column.value(row)).unwrap_or(0);
+            let count = u64::try_from(column.value(row));
+            let count = count.map_err(|_| LakeError::Damaged { what: "a rollup holds a negative count".to_owned() })?;
+            counts.events[*kind as usize][*class as usize] = count;
         }
-        counts
+        Ok(counts)
     }
 }

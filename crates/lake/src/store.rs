@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -11,9 +12,13 @@ use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
+use uuid::Uuid;
+
+/// Stands in the name of a file that is still being written.
+pub(crate) const STAGED: &str = ".staged-";
 
 /// The local file system from `/` on, with every write on disk before it returns.
 #[derive(Debug)]
@@ -26,22 +31,58 @@ impl SyncedStore {
         Arc::new(Self { files: LocalFileSystem::new() })
     }
 
-    /// Syncs a file that was just written, and the folders that name it for the first time.
-    async fn sync(&self, location: &Path, new_folders: Vec<PathBuf>) -> Result<()> {
-        let file = self.files.path_to_filesystem(location)?;
-        let synced = tokio::task::spawn_blocking(move || {
-            File::open(&file)?.sync_all()?;
-            file.parent().into_iter().map(FsPath::to_path_buf).chain(new_folders).try_for_each(|folder| File::open(folder)?.sync_all())
-        });
-        synced.await.map_err(generic)?.map_err(generic)
+    /// Runs file system work where it may block.
+    async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done.map_err(generic),
+            Err(error) => Err(generic(error)),
+        }
     }
+}
 
-    /// The folders whose entries change when `location` is written: the parents of those that do not exist yet.
-    fn folders_to_make(&self, location: &Path) -> Result<Vec<PathBuf>> {
-        let file = self.files.path_to_filesystem(location)?;
-        let missing = file.ancestors().skip(1).take_while(|folder| !folder.exists());
-        Ok(missing.filter_map(|folder| folder.parent().map(FsPath::to_path_buf)).collect())
+/// Writes beside the final name, syncs, and only then gives the name: whoever sees a file sees all of it, also after a
+/// power cut. `Create` gives it by a hard link, which fails where the name is taken.
+fn put(path: &FsPath, payload: &PutPayload, mode: &PutMode) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(FsPath::new("/"));
+    make_folder(folder)?;
+    let staged = staged_name(path);
+    let written = write_synced(&staged, payload).and_then(|()| match mode {
+        PutMode::Create => std::fs::hard_link(&staged, path).and_then(|()| std::fs::remove_file(&staged)),
+        _ => std::fs::rename(&staged, path),
+    });
+    if written.is_err() {
+        // What is left behind is swept later.
+        let _ = std::fs::remove_file(&staged);
     }
+    written?;
+    File::open(folder)?.sync_all()
+}
+
+fn write_synced(path: &FsPath, payload: &PutPayload) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    for part in payload {
+        file.write_all(part)?;
+    }
+    file.sync_all()
+}
+
+#[allow(clippy::disallowed_methods, reason = "names of unfinished files must be unique, and decide nothing")]
+fn staged_name(path: &FsPath) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!("{STAGED}{}", Uuid::new_v4().simple()));
+    PathBuf::from(name)
+}
+
+/// Makes what is missing of a folder's path, each with its entry synced.
+fn make_folder(folder: &FsPath) -> io::Result<()> {
+    let missing: Vec<&FsPath> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    std::fs::create_dir_all(folder)?;
+    missing.into_iter().filter_map(FsPath::parent).try_for_each(|parent| File::open(parent)?.sync_all())
+}
+
+fn sync_named(path: &FsPath) -> io::Result<()> {
+    File::open(path)?.sync_all()?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 fn generic(source: impl std::error::Error + Send + Sync + 'static) -> object_store::Error {
@@ -57,15 +98,24 @@ impl fmt::Display for SyncedStore {
 #[async_trait]
 impl ObjectStore for SyncedStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let new_folders = self.folders_to_make(location)?;
-        let result = self.files.put_opts(location, payload, opts).await?;
-        self.sync(location, new_folders).await?;
-        Ok(result)
+        if matches!(opts.mode, PutMode::Update(_)) {
+            return self.files.put_opts(location, payload, opts).await;
+        }
+        let path = self.files.path_to_filesystem(location)?;
+        let named = location.to_string();
+        let work = move || match put(&path, &payload, &opts.mode) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Err(error)),
+            done => done.map(Ok),
+        };
+        match Self::blocking(work).await? {
+            Ok(()) => Ok(PutResult { e_tag: None, version: None }),
+            Err(taken) => Err(object_store::Error::AlreadyExists { path: named, source: Box::new(taken) }),
+        }
     }
 
-    /// Checkpoints take this way. They repeat what synced commits say, so that a lost one costs time only.
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.files.put_multipart_opts(location, opts).await
+        let upload = self.files.put_multipart_opts(location, opts).await?;
+        Ok(Box::new(SyncedUpload { upload, path: self.files.path_to_filesystem(location)? }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -85,14 +135,62 @@ impl ObjectStore for SyncedStore {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        let new_folders = self.folders_to_make(to)?;
         self.files.copy_opts(from, to, options).await?;
-        self.sync(to, new_folders).await
+        let path = self.files.path_to_filesystem(to)?;
+        Self::blocking(move || sync_named(&path)).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        let new_folders = self.folders_to_make(to)?;
         self.files.rename_opts(from, to, options).await?;
-        self.sync(to, new_folders).await
+        let path = self.files.path_to_filesystem(to)?;
+        Self::blocking(move || sync_named(&path)).await
+    }
+}
+
+/// Large checkpoints are written in parts.
+#[derive(Debug)]
+struct SyncedUpload {
+    upload: Box<dyn MultipartUpload>,
+    path: PathBuf,
+}
+
+#[async_trait]
+impl MultipartUpload for SyncedUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.upload.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let result = self.upload.complete().await?;
+        let path = self.path.clone();
+        SyncedStore::blocking(move || sync_named(&path)).await?;
+        Ok(result)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.upload.abort().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_is_given_once_and_nothing_unfinished_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SyncedStore::new();
+        let at = Path::from_absolute_path(folder.path().join("new/deep/file")).unwrap();
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        store.put_opts(&at, "one".into(), create.clone()).await.unwrap();
+        let again = store.put_opts(&at, "two".into(), create).await;
+        assert!(matches!(again, Err(object_store::Error::AlreadyExists { .. })), "{again:?}");
+        assert_eq!(store.get(&at).await.unwrap().bytes().await.unwrap(), "one");
+        store.put(&at, "three".into()).await.unwrap();
+        assert_eq!(store.get(&at).await.unwrap().bytes().await.unwrap(), "three");
+        let left = std::fs::read_dir(folder.path().join("new/deep")).unwrap().count();
+        assert_eq!(left, 1);
     }
 }

@@ -1,42 +1,62 @@
-//! Removes data files that no version in use names: those that compaction replaced, and those of commits that never came.
+//! Removes files that nothing names any longer: those that compaction replaced, and what was never finished.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
-use tokio::sync::Mutex;
 
 use crate::error::{Doing, Result};
-use crate::table::Table;
+use crate::store::STAGED;
 use crate::writer::Lake;
 
-/// Younger files are left alone: a commit may be about to name them, and readers of an older version still use them.
+/// How long a file must have been unused, by our own observation, before it goes: readers of an older version, and a commit
+/// that is about to name it, still need it. Its age says nothing of that.
 const GRACE_S: i64 = 3_600;
+
+/// Since when files were found unused, per table and path, in seconds. Kept in memory: a restart only lets them live longer.
+#[derive(Debug, Default)]
+pub(crate) struct Unused(HashMap<(&'static str, String), i64>);
 
 impl Lake {
     /// Gives the number of files removed.
     pub async fn sweep(&self) -> Result<usize> {
         let now_s = self.clock.now_us() / 1_000_000;
-        Ok(sweep_table(&self.events, now_s).await? + sweep_table(&self.rollups, now_s).await?)
-    }
-}
-
-async fn sweep_table(table: &Mutex<Table>, now_s: i64) -> Result<usize> {
-    let (store, live) = {
-        let table = table.lock().await;
-        let live: HashSet<String> = table.files().iter().map(|file| file.path().to_owned()).collect();
-        (table.store(), live)
-    };
-    let mut removed = 0;
-    let mut listed = store.list(None);
-    while let Some(file) = listed.try_next().await.doing("list a table's folder")? {
-        let path = file.location.as_ref();
-        let is_data = path.ends_with(".parquet") && !path.starts_with("_delta_log");
-        let age_s = now_s - file.last_modified.timestamp();
-        if is_data && age_s > GRACE_S && !live.contains(path) {
-            store.delete(&file.location).await.doing("remove an old data file")?;
-            removed += 1;
+        let mut unused = self.unused.lock().await;
+        let mut found = HashMap::new();
+        let mut removed = 0;
+        for (name, table) in [("events", &self.events), ("rollups", &self.rollups)] {
+            let (store, used) = {
+                let table = table.lock().await;
+                let mut used: HashSet<String> = table.files().iter().map(|file| file.path().to_owned()).collect();
+                used.extend(table.pending_paths());
+                (table.store(), used)
+            };
+            let used: HashSet<String> = used.into_iter().chain(self.published_paths(name)).collect();
+            let mut listed = store.list(None);
+            while let Some(file) = listed.try_next().await.doing("list a table's folder")? {
+                let path = file.location.to_string();
+                let is_ours = path.contains(STAGED) || (path.ends_with(".parquet") && !path.starts_with("_delta_log"));
+                if !is_ours || used.contains(&path) {
+                    continue;
+                }
+                let key = (name, path);
+                let since_s = unused.0.get(&key).copied().unwrap_or(now_s);
+                if now_s - since_s >= GRACE_S {
+                    store.delete(&file.location).await.doing("remove an unused file")?;
+                    removed += 1;
+                } else {
+                    found.insert(key, since_s);
+                }
+            }
         }
+        unused.0 = found;
+        Ok(removed)
     }
-    Ok(removed)
+
+    /// What readers see now may be older than the tables.
+    fn published_paths(&self, table: &str) -> Vec<String> {
+        let view = self.view();
+        let files = if table == "events" { view.events.files } else { view.rollups.files };
+        files.iter().map(|file| file.path().to_owned()).collect()
+    }
 }

@@ -10,20 +10,25 @@ use arrow::datatypes::SchemaRef;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
 use deltalake_core::kernel::{Action, Add, Remove, StructType, Transaction};
-use deltalake_core::protocol::DeltaOperation;
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use futures::StreamExt;
 use object_store::ObjectStore;
+use object_store::path::Path;
 use serde_json::Value;
 use url::Url;
 
 use crate::error::{Doing, LakeError, Result};
+use crate::files::{FileLayout, NewFile, write_file};
 use crate::live_file::LiveFile;
-use crate::store::SyncedStore;
 
 /// delta-rs's in-memory snapshot slows down with every commit (FACTS: 18 ms to 111 ms over 500): loaded anew after this many.
 const COMMITS_PER_LOAD: u32 = 50;
 /// Tries when somebody commits in between; only maintenance ever does.
 const CONFLICTS_MAX: u32 = 10;
+
+/// Files of one commit that are written at once.
+const WRITES_MAX: usize = 4;
 
 /// How a table looks.
 #[derive(Debug, Clone)]
@@ -36,11 +41,13 @@ pub(crate) struct TableSpec {
 pub(crate) struct Table {
     delta: DeltaTable,
     spec: TableSpec,
-    /// Path of the table's folder, as DataFusion names it in the root store.
-    root: String,
+    /// The table's folder in the root store, which DataFusion reads from.
+    root: Path,
     version: i64,
     files: Arc<Vec<Arc<LiveFile>>>,
     commits_since_load: u32,
+    /// Files written for a commit that is not in yet, and what it moves: tried again, it must not write them anew.
+    pending: Option<(Vec<Mark>, Vec<Add>)>,
 }
 
 /// What a reader sees of a table: one version's files.
@@ -60,8 +67,8 @@ pub(crate) struct Mark {
 }
 
 impl Table {
-    pub async fn open_or_create(url: &Url, spec: TableSpec) -> Result<Self> {
-        let mut delta = handle(url)?;
+    pub async fn open_or_create(store: &Arc<dyn ObjectStore>, url: &Url, spec: TableSpec) -> Result<Self> {
+        let mut delta = handle(store, url)?;
         if delta.verify_deltatable_existence().await.doing("open a table")? {
             delta.load().await.doing("open a table")?;
         } else {
@@ -71,15 +78,16 @@ impl Table {
     }
 
     /// The table as it was at an earlier version. For reading: a commit from there would be refused.
-    pub async fn open_at(url: &Url, spec: TableSpec, version: i64) -> Result<Self> {
-        let mut delta = handle(url)?;
+    pub async fn open_at(store: &Arc<dyn ObjectStore>, url: &Url, spec: TableSpec, version: i64) -> Result<Self> {
+        let mut delta = handle(store, url)?;
         delta.load_version(u64::try_from(version).unwrap_or_default()).await.doing("open a table")?;
         Self::loaded(delta, url, spec)
     }
 
     fn loaded(delta: DeltaTable, url: &Url, spec: TableSpec) -> Result<Self> {
-        let root = url.path().trim_matches('/').to_owned();
-        let mut table = Self { delta, spec, root, version: 0, files: Arc::default(), commits_since_load: 0 };
+        let root = Path::from_url_path(url.path())
+            .map_err(|error| LakeError::Damaged { what: format!("the data folder's path has no form in the store: {error}") })?;
+        let mut table = Self { delta, spec, root, version: 0, files: Arc::default(), commits_since_load: 0, pending: None };
         table.list_files()?;
         Ok(table)
     }
@@ -103,6 +111,42 @@ impl Table {
     pub async fn mark(&self, name: &str) -> Result<Option<i64>> {
         let state = self.delta.snapshot().doing("read a table's marks")?;
         state.transaction_version(self.delta.log_store().as_ref(), name).await.doing("read a table's marks")
+    }
+
+    /// Writes the files of a commit and commits them. Tried again with the same marks, it goes on with what is written.
+    pub async fn write_and_commit(&mut self, files: Vec<NewFile>, layout: FileLayout, marks: &[Mark], now_ms: i64) -> Result<i64> {
+        let mut written = match self.pending.take() {
+            Some((of, written)) if of == marks => written,
+            _ => Vec::new(),
+        };
+        let store = self.store();
+        let left = files.into_iter().skip(written.len());
+        let mut writes = futures::stream::iter(left.map(|file| write_file(&store, layout, file, now_ms))).buffered(WRITES_MAX);
+        let mut failed = None;
+        while let Some(result) = writes.next().await {
+            match result {
+                Ok(add) if failed.is_none() => written.push(add),
+                Ok(_) => {}
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        drop(writes);
+        let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+        let done = match failed {
+            None => self.commit(written.clone(), Vec::new(), marks, operation).await,
+            Some(error) => Err(error),
+        };
+        if done.is_err() {
+            self.pending = Some((marks.to_vec(), written));
+        }
+        done
+    }
+
+    /// Files that a commit yet to be tried again will name.
+    pub fn pending_paths(&self) -> impl Iterator<Item = String> + '_ {
+        self.pending.iter().flat_map(|(_, written)| written.iter().map(|add| add.path.clone()))
     }
 
     /// Commits new files, the removal of old ones, and the marks, all or nothing. Gives the version that holds them.
@@ -164,6 +208,8 @@ impl Table {
 
     async fn refresh(&mut self) -> Result<()> {
         if self.commits_since_load >= COMMITS_PER_LOAD {
+            // Forgotten first: loading over a snapshot only adds to it.
+            self.delta.state = None;
             self.delta.load().await.doing("load a table")?;
             self.commits_since_load = 0;
         } else {
@@ -228,9 +274,9 @@ impl Table {
     }
 }
 
-fn handle(url: &Url) -> Result<DeltaTable> {
+fn handle(store: &Arc<dyn ObjectStore>, url: &Url) -> Result<DeltaTable> {
     let builder = DeltaTableBuilder::from_url(url.clone()).doing("open a table")?;
-    builder.with_storage_backend(SyncedStore::new(), url.clone()).build().doing("open a table")
+    builder.with_storage_backend(store.clone(), url.clone()).build().doing("open a table")
 }
 
 enum Standing {

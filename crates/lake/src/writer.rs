@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use object_store::ObjectStore;
 use tally_model::{Cell, Clock, EventId, Fact, Judged, Partition, Positions};
 use tokio::sync::{Mutex, watch};
 use url::Url;
 
 use crate::error::{Doing, LakeError, Result};
 use crate::events::{self, EVENTS_LAYOUT, FACT_COLUMNS, SIGHTING_COLUMNS};
-use crate::files::{NewFile, read_file, write_file};
+use crate::files::{NewFile, read_file};
 use crate::query::Queries;
 use crate::rollups::{self, ROLLUPS_LAYOUT};
 use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, EVENTS_STATISTICS, ROLLUP_STATISTICS, ROLLUPS};
+use crate::store::SyncedStore;
+use crate::sweep::Unused;
 use crate::table::{Mark, Table, TableSpec, TableVersion};
 
 /// The mark in `rollups`: the version of `events` up to which they are summed up.
@@ -28,6 +30,7 @@ pub struct Lake {
     pub(crate) rollups: Arc<Mutex<Table>>,
     /// What readers see. Replaced only when both tables tell of the same events.
     view: Arc<watch::Sender<LakeView>>,
+    pub(crate) unused: Arc<Mutex<Unused>>,
 }
 
 /// Both tables as of the same events.
@@ -68,17 +71,31 @@ impl Lake {
     /// Opens the tables below `folder`, or makes them. `partitions` is how many the log has; those that have events already
     /// are known without it.
     pub async fn open(folder: &Path, partitions: u16, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::open_on(SyncedStore::new(), folder, partitions, clock).await
+    }
+
+    /// The same, writing through another store: one that fails on purpose, in tests and simulations.
+    pub async fn open_on(
+        store: Arc<dyn ObjectStore>,
+        folder: &Path,
+        partitions: u16,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         let (events_url, rollups_url) = (table_url(folder, "events")?, table_url(folder, "rollups")?);
-        let events = Table::open_or_create(&events_url, events_spec()).await?;
-        let rollups = Table::open_or_create(&rollups_url, rollups_spec()).await?;
+        let events = Table::open_or_create(&store, &events_url, events_spec()).await?;
+        let rollups = Table::open_or_create(&store, &rollups_url, rollups_spec()).await?;
         let used = events.files().iter().filter_map(|file| file.greatest_number("partition")).max().unwrap_or(-1) + 1;
         let partitions = partitions.max(u16::try_from(used).unwrap_or(u16::MAX));
+        if counted_version(&rollups).await? > events.version() {
+            let what = "the rollups count versions that `events` does not have; restore both tables from one back-up";
+            return Err(LakeError::Damaged { what: what.to_owned() });
+        }
         // After a crash between the two commits, readers see the events that are counted, until the rest is.
         let counted = counted_version(&rollups).await?;
         let seen = if uncounted_versions(&events, counted).await?.is_empty() {
             (events.reader_view(), committed_positions(&events, partitions).await?)
         } else {
-            let earlier = Table::open_at(&events_url, events_spec(), counted).await?;
+            let earlier = Table::open_at(&store, &events_url, events_spec(), counted).await?;
             (earlier.reader_view(), committed_positions(&earlier, partitions).await?)
         };
         let view = LakeView { events: seen.0, rollups: rollups.reader_view(), committed: seen.1 };
@@ -87,6 +104,7 @@ impl Lake {
             events: Arc::new(Mutex::new(events)),
             rollups: Arc::new(Mutex::new(rollups)),
             view: Arc::new(watch::Sender::new(view)),
+            unused: Arc::default(),
         })
     }
 
@@ -113,12 +131,7 @@ impl Lake {
     /// Commits a batch together with its positions, and gives the version. The same batch again is not committed twice.
     pub async fn commit_events(&self, rows: &[Judged], from: &Positions, upto: &Positions) -> Result<i64> {
         let mut table = self.events.lock().await;
-        let now_ms = self.now_ms();
-        let mut adds = Vec::new();
-        for file in events::to_files(rows)? {
-            adds.push(write_file(&table.store(), EVENTS_LAYOUT, file, now_ms).await?);
-        }
-        table.commit(adds, Vec::new(), &position_marks(from, upto), append()).await
+        table.write_and_commit(events::to_files(rows)?, EVENTS_LAYOUT, &position_marks(from, upto), self.now_ms()).await
     }
 
     /// Commits what one version of `events` adds to the rollups, once, and lets readers see both.
@@ -127,13 +140,9 @@ impl Lake {
         let counted = rollups.mark(COUNTED).await?;
         if counted.is_none_or(|counted| counted < version) {
             let rows: Vec<_> = cells.iter().map(|cell| (cell, (version, version))).collect();
-            let mut adds = Vec::new();
-            if !rows.is_empty() {
-                let file = NewFile { rows: rollups::encode(&rows)?, partition_values: Vec::new() };
-                adds.push(write_file(&rollups.store(), ROLLUPS_LAYOUT, file, self.now_ms()).await?);
-            }
+            let file = NewFile { rows: rollups::encode(&rows)?, partition_values: Vec::new() };
             let mark = Mark { name: COUNTED.to_owned(), before: counted, after: version };
-            rollups.commit(adds, Vec::new(), &[mark], append()).await?;
+            rollups.write_and_commit(vec![file], ROLLUPS_LAYOUT, &[mark], self.now_ms()).await?;
         }
         drop(rollups);
         self.publish().await
@@ -215,9 +224,13 @@ impl Lake {
 
 fn table_url(folder: &Path, name: &str) -> Result<Url> {
     let table = folder.join(name);
-    std::fs::create_dir_all(&table)
-        .map_err(|error| LakeError::Retry { doing: "make a table's folder", cause: error.to_string() })?;
-    let table = table.canonicalize().map_err(|error| LakeError::Retry { doing: "find a table's folder", cause: error.to_string() })?;
+    std::fs::create_dir_all(&table).doing("make a table's folder")?;
+    let table = table.canonicalize().doing("find a table's folder")?;
+    let log = table.join("_delta_log");
+    if log.is_dir() {
+        // A process that was killed may have named a commit without syncing the name.
+        std::fs::File::open(log).and_then(|log| log.sync_all()).doing("sync a table's log")?;
+    }
     Url::from_directory_path(&table).map_err(|()| LakeError::Damaged { what: "the data folder's path has no URL form".to_owned() })
 }
 
@@ -271,10 +284,6 @@ fn position_marks(from: &Positions, upto: &Positions) -> Vec<Mark> {
             }
         })
         .collect()
-}
-
-pub(crate) fn append() -> DeltaOperation {
-    DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None }
 }
 
 impl<T> Doing<T> for std::io::Result<T> {

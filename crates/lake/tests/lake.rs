@@ -232,3 +232,103 @@ async fn an_event_tells_its_life() {
     assert!(!serde_json::to_string(&life).unwrap().contains("user_hash"));
     assert!(lake.queries().life(Uuid::from_u128(99)).await.unwrap().sightings.is_empty());
 }
+
+#[tokio::test]
+async fn a_folder_may_have_spaces_umlauts_and_percent_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("with space ümlaut");
+    let lake = open(&odd).await;
+    commit(&lake, &events(0, 10)).await;
+    assert_eq!(ask(&lake, all_time(&["clicks"], &[])).await.rows, [[json!(10)]]);
+    assert_eq!(lake.queries().life(Uuid::from_u128(3)).await.unwrap().sightings.len(), 1);
+    assert!(open(&odd).await.queries().check(true, 86_400).await.unwrap().holds());
+}
+
+#[tokio::test]
+async fn a_sweep_takes_only_what_was_unused_for_an_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at_us(T0_US));
+    let lake = Lake::open(folder.path(), 1, clock.clone()).await.unwrap();
+    for batch in 0..12 {
+        commit(&lake, &events(batch * 10, 10)).await;
+    }
+    let settings = CompactionSettings { files_min: 4, rows_max: 10_000 };
+    while !lake.compact(settings).await.unwrap().is_empty() {}
+    // Written long ago, unused since just now.
+    clock.advance_ms(7_200_000);
+    assert_eq!(lake.sweep().await.unwrap(), 0);
+    clock.advance_ms(3_599_000);
+    assert_eq!(lake.sweep().await.unwrap(), 0);
+    clock.advance_ms(1_000);
+    assert!(lake.sweep().await.unwrap() >= 20);
+    assert!(lake.queries().check(true, 86_400).await.unwrap().holds());
+    assert!(open(folder.path()).await.queries().check(true, 86_400).await.unwrap().holds());
+}
+
+#[tokio::test]
+async fn what_is_not_counted_yet_is_not_rearranged() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    commit(&lake, &events(0, 4)).await;
+    for from in [4, 8, 12, 16] {
+        lake.commit_events(&events(from, 4), &positions(from), &positions(from + 4)).await.unwrap();
+    }
+    lake.compact(CompactionSettings { files_min: 2, rows_max: 10_000 }).await.unwrap();
+    let lake = open(folder.path()).await;
+    for version in lake.versions_to_count().await.unwrap() {
+        let mut rollups = RollupBuilder::default();
+        lake.facts(version, &mut |fact| rollups.add(fact)).await.unwrap();
+        lake.commit_cells(version, &rollups.finish()).await.unwrap();
+    }
+    assert_eq!(ask(&lake, all_time(&["clicks"], &[])).await.rows, [[json!(20)]]);
+    assert!(lake.queries().check(true, 86_400).await.unwrap().holds());
+}
+
+#[tokio::test]
+async fn an_id_counted_twice_within_its_time_to_live_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let mut rows = events(0, 3);
+    // The same id, first after ten seconds, then after ten days: only the former is wrong.
+    for (row, after_s) in rows.iter_mut().zip([0, 10, 864_000]) {
+        row.event.id = Uuid::from_u128(7);
+        row.event.received_at_us = T0_US + after_s * 1_000_000;
+        row.judged_at_s = row.event.received_at_us / 1_000_000;
+    }
+    commit(&lake, &rows).await;
+    let report = lake.queries().check(true, 86_400).await.unwrap();
+    assert_eq!(report.differences_total, 1, "{report:?}");
+    assert!(report.differences[0].place.contains("within the time to live"), "{report:?}");
+}
+
+#[tokio::test]
+async fn amounts_are_never_told_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let mut rows = events(0, 20);
+    for row in &mut rows {
+        row.event.cost_micros = 1 << 60;
+    }
+    commit(&lake, &rows).await;
+    for from in ["2023-11-01T00:00:00Z", "2023-11-01T00:00:01Z"] {
+        let mut request = all_time(&["cost_micros"], &[]);
+        request["from"] = json!(from);
+        let request: ReportRequest = serde_json::from_value(request).unwrap();
+        let told = lake.queries().report(&Report::try_from(&request).unwrap()).await;
+        assert!(told.unwrap_err().to_string().contains("add up to more than can be told"));
+    }
+}
+
+#[tokio::test]
+async fn mixed_currencies_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let mut rows = events(0, 4);
+    rows[3].event.currency = None;
+    commit(&lake, &rows).await;
+    for metric in ["cost_micros", "roas"] {
+        assert_eq!(ask(&lake, all_time(&[metric], &[])).await.meta.warnings.len(), 1, "{metric}");
+        assert_eq!(ask(&lake, all_time(&[metric], &["currency"])).await.meta.warnings.len(), 0, "{metric}");
+    }
+    assert_eq!(ask(&lake, all_time(&["clicks"], &[])).await.meta.warnings.len(), 0);
+}

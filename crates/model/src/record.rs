@@ -20,8 +20,7 @@ pub enum DecodeError {
 pub fn encode_record(event: &Event) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
     bytes.push(VERSION);
-    // Writing into a growing buffer has no way to fail: every field of `Event` has a known length.
-    postcard::to_extend(event, bytes).unwrap_or_default()
+    postcard::to_extend(event, bytes).expect("every field of `Event` has a known length, and the buffer grows")
 }
 
 pub fn decode_record(bytes: &[u8]) -> Result<Event, DecodeError> {

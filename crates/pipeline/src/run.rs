@@ -3,11 +3,12 @@
 //! A thread reads and judges until a batch is due, and hands it over; the committer commits one batch at a time and retries
 //! until it is in. After a restart both begin where the sink says that the log is committed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tally_journal::{Journal, JournalError, Reader};
-use tally_model::{Clock, DecodeError, Device, Judged, Offset, Partition, Positions, decode_record};
+use tally_model::{Clock, DecodeError, Device, Event, Judged, Offset, Partition, Positions, Region, decode_record};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -17,6 +18,11 @@ use crate::{Batch, Dedup, PipelineMetrics, RollupBuilder, Sink, SinkError, judge
 /// How long one read waits for the first record: bounds how late a stop is noticed.
 const READ_WAIT: Duration = Duration::from_millis(100);
 const READ_RECORDS: usize = 8_192;
+/// Bytes of records in a batch, which take about five times that in memory until they are committed.
+const BATCH_BYTES_MAX: usize = 96 << 20;
+/// Days times regions in a batch: each is a file of its own in the commit. Overshot by one read at most.
+const BATCH_FILES_MAX: usize = 256;
+const DAY_US: i64 = 86_400_000_000;
 /// Waits between tries of a commit double from the first to the last of these.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(5);
@@ -79,11 +85,14 @@ impl<S: Sink> Pipeline<S> {
 
     /// Brings the rollups and the dedup state to exactly what the lake has committed.
     async fn recover(&mut self) -> Result<Judging, PipelineError> {
-        for version in self.sink.versions_to_count().await.map_err(sink_error)? {
-            let mut rollups = RollupBuilder::default();
-            self.sink.facts(version, &mut |fact| rollups.add(fact)).await.map_err(sink_error)?;
-            let cells = rollups.finish();
-            self.sink.commit_cells(version, &cells).await.map_err(sink_error)?;
+        for version in retrying(&self.metrics, async || self.sink.versions_to_count().await).await? {
+            let cells = retrying(&self.metrics, async || {
+                let mut rollups = RollupBuilder::default();
+                self.sink.facts(version, &mut |fact| rollups.add(fact)).await?;
+                Ok(rollups.finish())
+            });
+            let cells = cells.await?;
+            retrying(&self.metrics, async || self.sink.commit_cells(version, &cells).await).await?;
             info!(version, cells = cells.len(), "counted a version that a crash had left out");
         }
         let committed = self.sink.committed();
@@ -97,7 +106,9 @@ impl<S: Sink> Pipeline<S> {
         let mut restore = |sighting: crate::Sighting| {
             dedup.partition(sighting.partition).restore(sighting.id, sighting.judged_at_s);
         };
-        let newest = self.sink.sightings(self.settings.dedup_ttl_s, &mut restore).await.map_err(sink_error)?;
+        let ttl_s = self.settings.dedup_ttl_s;
+        // A second try restores some ids again, which changes nothing.
+        let newest = retrying(&self.metrics, async || self.sink.sightings(ttl_s, &mut restore).await).await?;
         for (partition, judged_at_s) in newest {
             dedup.partition(partition).move_on_to(judged_at_s);
         }
@@ -162,8 +173,22 @@ async fn retrying<T>(
     }
 }
 
-fn sink_error(error: SinkError) -> PipelineError {
-    PipelineError::Sink(error.to_string())
+/// What bounds a batch besides its events: their bytes, and the files that they will be written to.
+#[derive(Debug, Default)]
+struct BatchSize {
+    record_bytes: usize,
+    days_and_regions: HashSet<(i64, Region)>,
+}
+
+impl BatchSize {
+    fn add(&mut self, event: &Event, record_bytes: usize) {
+        self.record_bytes += record_bytes;
+        self.days_and_regions.insert((event.occurred_at_us.div_euclid(DAY_US), event.region));
+    }
+
+    fn is_full(&self) -> bool {
+        self.record_bytes >= BATCH_BYTES_MAX || self.days_and_regions.len() >= BATCH_FILES_MAX
+    }
 }
 
 /// A batch whose time has come.
@@ -202,43 +227,52 @@ impl Mark {
 impl Judging {
     fn run(mut self, to_commit: &mpsc::Sender<Due>) -> Result<(), PipelineError> {
         loop {
-            let (due, ended) = self.next_batch()?;
+            let (due, ended) = self.next_batch();
             if to_commit.blocking_send(due).is_err() {
                 return Ok(());
             }
             match ended {
                 None => {}
-                Some(JournalError::Closed) => return Ok(()),
-                Some(error) => return Err(error.into()),
+                Some(PipelineError::Journal(JournalError::Closed)) => return Ok(()),
+                Some(error) => return Err(error),
             }
         }
     }
 
-    /// Reads and judges until a batch is due; an empty one tells only how far the figures are. What was read before the
-    /// journal ended, for whatever reason, is durable, and so is given with that reason.
-    fn next_batch(&mut self) -> Result<(Due, Option<JournalError>), PipelineError> {
+    /// Reads and judges until a batch is due; an empty one tells only how far the figures are. What was judged before the
+    /// journal ended, or held something that cannot be read, is given together with that reason.
+    fn next_batch(&mut self) -> (Due, Option<PipelineError>) {
         let mut batch = Batch { from: self.position.clone(), ..Batch::default() };
         let mut rollups = RollupBuilder::default();
+        let mut size = BatchSize::default();
         let mut first_read: Option<Instant> = None;
         loop {
             let room = self.settings.commit_events_max.saturating_sub(batch.events.len()).min(READ_RECORDS);
-            let (records, ended) = match self.reader.read(room, READ_WAIT) {
+            let (records, mut ended) = match self.reader.read(room, READ_WAIT) {
                 Ok(records) => (records, None),
-                Err(error) => (Vec::new(), Some(error)),
+                Err(error) => (Vec::new(), Some(error.into())),
             };
             for record in records {
-                let judged = self.judge(record.partition, record.offset, &record.bytes)?;
-                rollups.add(&judged.fact());
-                batch.events.push(judged);
+                match self.judge(record.partition, record.offset, &record.bytes) {
+                    Ok(judged) => {
+                        size.add(&judged.event, record.bytes.len());
+                        rollups.add(&judged.fact());
+                        batch.events.push(judged);
+                    }
+                    Err(error) => {
+                        ended = Some(error);
+                        break;
+                    }
+                }
             }
             self.move_watermark();
-            let is_full = batch.events.len() >= self.settings.commit_events_max;
+            let is_full = batch.events.len() >= self.settings.commit_events_max || size.is_full();
             let is_late = first_read.get_or_insert_with(Instant::now).elapsed() >= self.settings.commit_after;
             if is_full || is_late || ended.is_some() || batch.events.is_empty() {
                 batch.upto = self.position.clone();
                 batch.cells = rollups.finish();
                 self.metrics.dedup_ids.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
-                return Ok((Due { batch, watermark_us: self.watermark_us }, ended));
+                return (Due { batch, watermark_us: self.watermark_us }, ended);
             }
         }
     }

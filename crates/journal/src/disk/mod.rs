@@ -81,6 +81,9 @@ pub struct DiskJournal {
     payload_bytes_max: usize,
     retain_bytes: u64,
     running: Mutex<Option<Running>>,
+    /// Held until this is dropped, never read: whoever has the lock has the folder, also while what was closed is still
+    /// read to its end.
+    _lock: File,
 }
 
 /// What the threads, the readers and the front share.
@@ -99,8 +102,6 @@ struct Shared {
 struct Running {
     writer: JoinHandle<()>,
     preparer: JoinHandle<()>,
-    /// Held, never read: whoever has the lock has the folder.
-    _lock: File,
 }
 
 impl DiskJournal {
@@ -142,8 +143,8 @@ impl DiskJournal {
         let preparing = Arc::clone(&shared);
         let preparer = spawn("journal-spares", move || preparing.spares.run())?;
         let writer = spawn("journal-writer", move || writer.run()).inspect_err(|_| shared.spares.stop())?;
-        let running = Mutex::new(Some(Running { writer, preparer, _lock: lock }));
-        Ok(Arc::new(Self { shared, payload_bytes_max, retain_bytes, running }))
+        let running = Mutex::new(Some(Running { writer, preparer }));
+        Ok(Arc::new(Self { shared, payload_bytes_max, retain_bytes, running, _lock: lock }))
     }
 
     /// How much waits for the disk, of `queue_bytes_max`.
@@ -196,7 +197,7 @@ impl Journal for DiskJournal {
     fn close(&self) {
         // Held to the end: whoever else closes may rely on it as well.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Running { writer, preparer, _lock }) = running.take() else { return };
+        let Some(Running { writer, preparer }) = running.take() else { return };
         self.shared.queue.stop(JournalError::Closed);
         // A thread that panicked has said so itself, by poisoning.
         let _ = writer.join();

@@ -3,21 +3,25 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::compute::take_record_batch;
-use arrow::array::UInt32Array;
 use arrow::datatypes::Int32Type;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use object_store::ObjectStore;
+use parquet::arrow::arrow_reader::{ArrowPredicateFn, RowFilter};
+#[allow(deprecated, reason = "its successor is a trait to implement, in a release that Delta does not take yet")]
+use parquet::arrow::async_reader::ParquetObjectReader;
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use serde_json::{Map, Value as Json, json};
 use tally_model::{EventId, Fact, Grain, Life, LifeCell, LifeEvent, Reason, View, bucket_start_us};
 
 use super::Queries;
-use crate::error::{Doing, Result};
+use crate::error::{LakeError, Result};
 use crate::events::{Columns, each_fact};
 use crate::live_file::LiveFile;
 use crate::store::SyncedStore;
+
+/// Files that are searched at once.
+const SEARCHES_MAX: usize = 8;
 
 /// What is told of an event besides the columns with a place of their own.
 const FIELDS: [&str; 21] = [
@@ -32,10 +36,14 @@ impl Queries {
         let view = self.current();
         let store = SyncedStore::new();
         let mut sightings = Vec::new();
-        for file in view.events.files.iter() {
-            for row in rows_of(&store, file, id).await? {
-                sightings.push(sighting(&row, file)?);
-            }
+        let files = view.events.files.iter().cloned();
+        let search = async |file: Arc<LiveFile>| -> Result<Vec<LifeEvent>> {
+            let rows = rows_of(&store, &file, id).await?;
+            rows.iter().map(|row| sighting(row, &file)).collect()
+        };
+        let mut searches = std::pin::pin!(futures::stream::iter(files.map(&search)).buffer_unordered(SEARCHES_MAX));
+        while let Some(found) = searches.next().await {
+            sightings.extend(found?);
         }
         sightings.sort_by_key(|sighting| (sighting.partition, sighting.offset));
         let mut counted_at = None;
@@ -50,35 +58,32 @@ impl Queries {
     }
 }
 
-/// The rows of a file that carry an id. The file's Bloom filters say for most files, without reading them, that none does.
-async fn rows_of(store: &Arc<dyn ObjectStore>, file: &Arc<LiveFile>, id: EventId) -> Result<Vec<RecordBatch>> {
-    let location = file.scan.object_meta.location.clone();
-    let bytes = store.get(&location).await.doing("read a data file")?.bytes().await.doing("read a data file")?;
-    let search = tokio::task::spawn_blocking(move || -> Result<Vec<RecordBatch>> {
-        let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new())?;
-        let ids = metadata.parquet_schema().columns().iter().position(|column| column.name() == "event_id");
-        let mut found = Vec::new();
-        for group in 0..metadata.metadata().num_row_groups() {
-            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata.clone());
-            let filter = ids.and_then(|column| builder.get_row_group_column_bloom_filter(group, column).transpose()).transpose()?;
-            if filter.is_some_and(|filter| !filter.check(id.as_bytes().as_slice())) {
-                continue;
-            }
-            builder = builder.with_row_groups(vec![group]).with_batch_size(64 * 1024);
-            let mask = ProjectionMask::all();
-            for batch in builder.with_projection(mask).build()? {
-                let batch = batch?;
-                let column = Columns(&batch).column("event_id")?.as_binary::<i32>();
-                let matching = (0..batch.num_rows()).filter(|at| column.value(*at) == id.as_bytes());
-                let matching: UInt32Array = matching.filter_map(|at| u32::try_from(at).ok()).collect();
-                for at in 0..matching.len() {
-                    found.push(take_record_batch(&batch, &matching.slice(at, 1))?);
-                }
-            }
+/// The rows of a file that carry an id. Its Bloom filters say for most row groups, without reading them, that none does.
+#[allow(deprecated, reason = "as above")]
+async fn rows_of(store: &Arc<dyn ObjectStore>, file: &LiveFile, id: EventId) -> Result<Vec<RecordBatch>> {
+    let reader = ParquetObjectReader::new(store.clone(), file.scan.object_meta.location.clone());
+    let reader = reader.with_file_size(file.size_bytes());
+    let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
+    let column = builder.parquet_schema().columns().iter().position(|column| column.name() == "event_id");
+    let column = column.ok_or_else(|| LakeError::Damaged { what: "a data file has no column `event_id`".to_owned() })?;
+    let mut groups = Vec::new();
+    for group in 0..builder.metadata().num_row_groups() {
+        let filter = builder.get_row_group_column_bloom_filter(group, column).await?;
+        if filter.is_none_or(|filter| filter.check(id.as_bytes().as_slice())) {
+            groups.push(group);
         }
-        Ok(found)
+    }
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids_only = ProjectionMask::leaves(builder.parquet_schema(), [column]);
+    let is_wanted = ArrowPredicateFn::new(ids_only, move |batch: RecordBatch| {
+        let ids = batch.column(0).as_binary::<i32>();
+        Ok(ids.iter().map(|stored| Some(stored == Some(id.as_bytes().as_slice()))).collect())
     });
-    search.await.doing("read a data file")?
+    let rows = builder.with_row_groups(groups).with_row_filter(RowFilter::new(vec![Box::new(is_wanted)])).build()?;
+    let batches: Vec<RecordBatch> = rows.try_collect().await?;
+    Ok(batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|at| batch.slice(at, 1))).collect())
 }
 
 fn sighting(row: &RecordBatch, file: &LiveFile) -> Result<LifeEvent> {

@@ -40,7 +40,7 @@ impl FileTable {
     fn matching(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<PartitionedFile>> {
         let files = &self.table.files;
         let mut keep = vec![true; files.len()];
-        if let Some(filter) = conjunction(filters.to_vec()) {
+        if let (Some(filter), false) = (conjunction(filters.to_vec()), files.is_empty()) {
             let schema = self.schema.table_schema();
             let filter = state.create_physical_expr(filter, &DFSchema::try_from(schema.clone())?)?;
             let pruning = PruningPredicateBuilder::new().with_file_schema(schema.clone()).try_build(filter)?;

@@ -2,9 +2,10 @@
 
 use std::cmp::Ordering;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Date32Type, Int64Type};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int64Type};
 use datafusion::common::ScalarValue;
+use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::{count_distinct, max, min, sum};
 use datafusion::logical_expr::{Expr, cast, ident, lit, when};
 use datafusion::prelude::DataFrame;
@@ -34,12 +35,13 @@ impl Queries {
         let source = Source::of(report);
         let asked = Asked::new(report);
         let rows = self.source_rows(&view, source, report)?;
-        let sums = rows.aggregate(asked.groups(source, report), asked.sums(source))?.collect().await?;
+        let sums = rows.aggregate(asked.groups(source, report), asked.sums(source))?;
+        let sums = sums.limit(0, Some(GROUPS_MAX + 1))?.collect().await?;
         let groups: usize = sums.iter().map(RecordBatch::num_rows).sum();
         if groups > GROUPS_MAX {
             return Err(LakeError::Report(ReportError {
                 field: "group_by".to_owned(),
-                what: format!("{groups} groups are more than {GROUPS_MAX}"),
+                what: format!("it makes more than {GROUPS_MAX} groups"),
                 cure: "group by less, filter more, or ask for a shorter time".to_owned(),
             }));
         }
@@ -48,7 +50,7 @@ impl Queries {
         for batch in &sums {
             let reader = asked.read(batch, report)?;
             for at in 0..batch.num_rows() {
-                rows.push(reader.row(at, report));
+                rows.push(reader.row(at, report)?);
                 mixed_currencies += usize::from(reader.mixes_currencies(at));
             }
         }
@@ -179,8 +181,12 @@ impl Asked {
         };
         let mut sums: Vec<Expr> = self.bases.iter().enumerate().map(sum_of).collect();
         if self.watches_currency {
-            let has_money = ident("cost_micros").not_eq(lit(0i64)).or(ident("revenue_micros").not_eq(lit(0i64)));
-            let currency = case(has_money, ident("currency"));
+            let mut has_money = ident("cost_micros").not_eq(lit(0i64)).or(ident("revenue_micros").not_eq(lit(0i64)));
+            if source == Source::Events {
+                has_money = has_money.and(is_counted());
+            }
+            // An amount without a currency is one more currency.
+            let currency = case(has_money, coalesce(vec![ident("currency"), lit("")]));
             sums.push(min(currency.clone()).alias("currency_first"));
             sums.push(max(currency).alias("currency_last"));
         }
@@ -194,7 +200,7 @@ impl Asked {
         let groups = (0..report.group_by.len()).map(|at| column(group_name(at))).collect::<Result<Vec<_>>>()?;
         let mut sums = HashMap::new();
         for (at, base) in self.bases.iter().enumerate() {
-            sums.insert(*base, column(base_name(at))?.as_primitive::<Int64Type>());
+            sums.insert(*base, column(base_name(at))?);
         }
         let currencies = if self.watches_currency {
             Some((column("currency_first".to_owned())?, column("currency_last".to_owned())?))
@@ -216,22 +222,48 @@ fn base_name(at: usize) -> String {
 pub(super) fn rollup_sum(base: Base) -> Expr {
     match base {
         Base::Users => users_function().call(vec![ident(base_column(base))]),
-        other => sum(ident(base_column(other))),
+        Base::CostMicros | Base::RevenueMicros => sum(wide(ident(base_column(base)))),
+        Base::Events(..) => sum(ident(base_column(base))),
     }
 }
 
 /// The same sum over raw events. Not derived from the rollups' code, so that a recount proves something.
 pub(super) fn event_sum(base: Base) -> Expr {
-    let is_counted = ident("verdict").eq(lit(Class::Counted.as_str()));
     match base {
         Base::Events(kind, class) => {
             let matches = ident("kind").eq(lit(kind.as_str())).and(ident("verdict").eq(lit(class.as_str())));
             sum(case(matches, lit(1i64)))
         }
-        Base::CostMicros => sum(case(is_counted, ident("cost_micros"))),
-        Base::RevenueMicros => sum(case(is_counted, ident("revenue_micros"))),
-        Base::Users => count_distinct(case(is_counted, ident("user_hash"))),
+        Base::CostMicros => sum(wide(case(is_counted(), ident("cost_micros")))),
+        Base::RevenueMicros => sum(wide(case(is_counted(), ident("revenue_micros")))),
+        Base::Users => count_distinct(case(is_counted(), ident("user_hash"))),
     }
+}
+
+fn is_counted() -> Expr {
+    ident("verdict").eq(lit(Class::Counted.as_str()))
+}
+
+/// Money is summed in 128 bits: in 64, a sum that is too large would come out as another amount.
+fn wide(micros: Expr) -> Expr {
+    cast(micros, DataType::Decimal128(38, 0))
+}
+
+/// A sum as a number. Null, the sum over nothing, is zero; what does not fit is an error, never another amount.
+pub(super) fn whole(column: &ArrayRef, at: usize) -> Result<i64> {
+    if column.is_null(at) {
+        return Ok(0);
+    }
+    if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
+        return Ok(numbers.value(at));
+    }
+    let wide = column.as_primitive_opt::<Decimal128Type>().map(|numbers| numbers.value(at));
+    let wide = wide.ok_or_else(|| LakeError::Damaged { what: "a sum is not a number".to_owned() })?;
+    // Cells saturate at the greatest number of 64 bits, so that one that did is above this too.
+    i64::try_from(wide)
+        .ok()
+        .filter(|sum| sum.unsigned_abs() < 1 << 62)
+        .ok_or_else(|| LakeError::Damaged { what: "amounts add up to more than can be told; ask for a shorter time".to_owned() })
 }
 
 /// `value` where the condition holds, else null.
@@ -241,24 +273,28 @@ fn case(condition: Expr, value: Expr) -> Expr {
 
 /// One batch of sums, by name.
 struct Reader<'a> {
-    groups: Vec<&'a arrow::array::ArrayRef>,
-    sums: HashMap<Base, &'a arrow::array::PrimitiveArray<Int64Type>>,
-    currencies: Option<(&'a arrow::array::ArrayRef, &'a arrow::array::ArrayRef)>,
+    groups: Vec<&'a ArrayRef>,
+    sums: HashMap<Base, &'a ArrayRef>,
+    currencies: Option<(&'a ArrayRef, &'a ArrayRef)>,
 }
 
 impl Reader<'_> {
-    fn row(&self, at: usize, report: &Report) -> Vec<Item> {
+    fn row(&self, at: usize, report: &Report) -> Result<Vec<Item>> {
         let groups = self.groups.iter().zip(&report.group_by).map(|(column, group)| match group {
             GroupBy::Time(unit) => Item::Time(*unit, column.as_primitive::<Int64Type>().value(at)),
             GroupBy::Dimension(_) => text(column, at).map_or(Item::Null, Item::Text),
         });
-        let sum = |base| self.sums.get(&base).map_or(0, |column| if column.is_null(at) { 0 } else { column.value(at) });
+        let mut sums = HashMap::with_capacity(self.sums.len());
+        for (base, column) in &self.sums {
+            sums.insert(*base, whole(column, at)?);
+        }
+        let sum = |base| sums.get(&base).copied().unwrap_or(0);
         let metrics = report.metrics.iter().map(|metric: &Metric| match metric.value(sum) {
             Value::Whole(number) => Item::Whole(number),
             Value::Ratio(number) => Item::Ratio(number),
             Value::Null => Item::Null,
         });
-        groups.chain(metrics).collect()
+        Ok(groups.chain(metrics).collect())
     }
 
     fn mixes_currencies(&self, at: usize) -> bool {
@@ -266,7 +302,7 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn text(column: &arrow::array::ArrayRef, at: usize) -> Option<String> {
+pub(super) fn text(column: &ArrayRef, at: usize) -> Option<String> {
     if column.is_null(at) {
         return None;
     }

@@ -160,7 +160,7 @@ impl Metric {
 
     /// Whether it adds up amounts of money, which means something in one currency only.
     pub fn is_money(self) -> bool {
-        matches!(self, Metric::Rpc | Metric::Cpa | Metric::Cpc | Metric::CostMicros | Metric::RevenueMicros)
+        self.bases().iter().any(|base| matches!(base, Base::CostMicros | Base::RevenueMicros))
     }
 
     /// Its value, given the sum of each base.

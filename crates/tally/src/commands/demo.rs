@@ -1,10 +1,11 @@
 //! `tally demo`: a server in this process, traffic whose truth is known, and the two side by side, second by second.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -23,6 +24,11 @@ use crate::serve::Server;
 const BATCH_EVENTS: usize = 5_000;
 /// How long one second's events may take to be counted before the demo says that something is wrong.
 const COUNT_TIME: Duration = Duration::from_secs(30);
+
+/// The traffic's time runs from a day ago, an hour a minute, until it has caught up: reports by hour soon have something to
+/// show, and clicks their conversions.
+const HISTORY_US: i64 = 86_400 * 1_000_000;
+const SPEED_UP: i64 = 60;
 
 const KINDS: [&str; 3] = ["impression", "click", "conversion"];
 
@@ -50,8 +56,9 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
 
 /// Sends a second's traffic, waits until it is counted, compares, shows; again and again.
 async fn count(arguments: &DemoArguments, url: &str) -> Result<()> {
-    let plan = Plan { seed: arguments.seed, events: u64::MAX, ..Plan::default() };
-    let mut generator = Generator::new(Plan { events: 10_000_000, ..plan })?;
+    // For the size of the population only: the generator itself has no end.
+    let mut generator = Generator::new(Plan { seed: arguments.seed, events: 1_000_000, ..Plan::default() })?;
+    let history = History::begin();
     let client = Client::new(&SendOptions::to(url.parse()?), &ProgressBar::hidden())?;
     let http = reqwest::Client::new();
     let mut screen = Screen::default();
@@ -60,7 +67,7 @@ async fn count(arguments: &DemoArguments, url: &str) -> Result<()> {
         if arguments.seconds.is_some_and(|seconds| second >= seconds) {
             return Ok(());
         }
-        send_second(&mut generator, &client, arguments.rate).await?;
+        send_second(&mut generator, &client, arguments.rate, &history).await?;
         let truth = generator.truth();
         let asked = Instant::now();
         let figures = figures_of(&http, url, &truth).await?;
@@ -70,10 +77,26 @@ async fn count(arguments: &DemoArguments, url: &str) -> Result<()> {
     Ok(())
 }
 
-async fn send_second(generator: &mut Generator, client: &Client, rate: u32) -> Result<()> {
+/// The traffic's clock.
+struct History {
+    began_us: i64,
+}
+
+impl History {
+    fn begin() -> Self {
+        Self { began_us: SystemClock.now_us() }
+    }
+
+    fn now_us(&self) -> i64 {
+        let now_us = SystemClock.now_us();
+        (self.began_us - HISTORY_US + (now_us - self.began_us) * SPEED_UP).min(now_us)
+    }
+}
+
+async fn send_second(generator: &mut Generator, client: &Client, rate: u32, history: &History) -> Result<()> {
     let mut lines = String::new();
     for sent in 1..=rate as usize {
-        generator.write_at(SystemClock.now_us(), &mut lines);
+        generator.write_at(history.now_us(), &mut lines);
         lines.push('\n');
         if sent % BATCH_EVENTS == 0 || sent == rate as usize {
             let answer = client.post(lines.as_bytes()).await?;
@@ -92,7 +115,12 @@ async fn figures_of(http: &reqwest::Client, url: &str, truth: &Truth) -> Result<
         .flat_map(|kind| ["gross_", "", "duplicate_", "invalid_givt_"].map(|class| format!("{class}{kind}s")))
         .chain(["cost_micros".to_owned(), "revenue_micros".to_owned()])
         .collect();
-    let question = json!({"metrics": metrics, "from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"});
+    // Only the generated campaigns: what a visitor sends along is counted as well, but not part of the known truth.
+    let campaigns: BTreeSet<&str> = truth.by_campaign_id.keys().filter_map(|key| key.split('|').next()).collect();
+    let question = json!({
+        "metrics": metrics, "from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z",
+        "filters": [{"field": "campaign_id", "values": campaigns}],
+    });
     let deadline = Instant::now() + COUNT_TIME;
     loop {
         let answer: Value = http.post(format!("{url}/v1/query")).json(&question).send().await?.json().await?;
@@ -143,7 +171,7 @@ impl Screen {
 
 fn compare(truth: &Truth, figures: &Value) -> (Table, bool) {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["", "counted", "known truth", ""]);
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(["", "counted", "known truth", ""]);
     let mut all_equal = true;
     let mut row = |name: String, counted: i64, known: i64| {
         all_equal &= counted == known;
@@ -158,8 +186,8 @@ fn compare(truth: &Truth, figures: &Value) -> (Table, bool) {
         row("  duplicates".to_owned(), figure(format!("duplicate_{kind}s")), known(&truth.duplicate));
         row("  robots".to_owned(), figure(format!("invalid_givt_{kind}s")), known(&truth.invalid_givt));
     }
-    row("cost, micros".to_owned(), figure("cost_micros".to_owned()), truth.cost_micros.values().sum());
-    row("revenue, micros".to_owned(), figure("revenue_micros".to_owned()), truth.revenue_micros.values().sum());
+    row("cost, micros (all currencies)".to_owned(), figure("cost_micros".to_owned()), truth.cost_micros.values().sum());
+    row("revenue, micros (all currencies)".to_owned(), figure("revenue_micros".to_owned()), truth.revenue_micros.values().sum());
     for at in [1, 2] {
         if let Some(column) = table.column_mut(at) {
             column.set_cell_alignment(CellAlignment::Right);

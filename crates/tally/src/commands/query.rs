@@ -1,7 +1,7 @@
 //! `tally query`.
 
 use anyhow::{Context, Result};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use jiff::{Timestamp, ToSpan};
 use jiff::tz::TimeZone;
@@ -76,7 +76,7 @@ fn csv(columns: &[&str], answer: &Value) -> Result<String> {
 
 fn print_table(columns: &[&str], answer: &Value) {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(columns);
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(columns);
     for row in rows(answer) {
         table.add_row(columns.iter().map(|column| for_people(column, &row[*column])));
     }

@@ -1,0 +1,153 @@
+//! Kills between every two steps: the store stops at its n-th write, once before and once after that write takes effect, for
+//! every n; what a restart then makes of it must be whole.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fmt;
+use std::path::Path as FsPath;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, RenameOptions, Result,
+};
+use tally_lake::{CompactionSettings, Lake, LakeError};
+use tally_model::{Device, Event, Judged, Kind, ManualClock, Positions, Region, Verdict};
+use tally_pipeline::RollupBuilder;
+use uuid::Uuid;
+
+const T0_US: i64 = 1_700_000_000_000_000;
+const EVENTS: u64 = 24;
+const BATCH: u64 = 8;
+
+/// A local store that dies at a write, as a killed process does: nothing after that has any effect.
+#[derive(Debug)]
+struct Fuse {
+    files: LocalFileSystem,
+    writes_left: AtomicI64,
+    takes_effect: bool,
+}
+
+impl Fuse {
+    fn new(writes: i64, takes_effect: bool) -> Arc<Self> {
+        Arc::new(Self { files: LocalFileSystem::new(), writes_left: AtomicI64::new(writes), takes_effect })
+    }
+
+    fn blew(&self) -> bool {
+        self.writes_left.load(Ordering::SeqCst) < 0
+    }
+
+    /// Whether this write still happens, and whether its answer still arrives.
+    fn write(&self) -> (bool, bool) {
+        let left = self.writes_left.fetch_sub(1, Ordering::SeqCst) - 1;
+        (left >= 0 || (left == -1 && self.takes_effect), left >= 0)
+    }
+}
+
+fn killed<T>() -> Result<T> {
+    Err(object_store::Error::Generic { store: "fuse", source: "killed".into() })
+}
+
+impl fmt::Display for Fuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fuse")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Fuse {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let (happens, is_told) = self.write();
+        let result = if happens { self.files.put_opts(location, payload, opts).await } else { killed() };
+        if is_told { result } else { killed() }
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        if self.write().1 { self.files.put_multipart_opts(location, opts).await } else { killed() }
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.blew() { killed() } else { self.files.get_opts(location, options).await }
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.files.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.files.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        if self.blew() { killed() } else { self.files.list_with_delimiter(prefix).await }
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        if self.write().1 { self.files.copy_opts(from, to, options).await } else { killed() }
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        if self.write().1 { self.files.rename_opts(from, to, options).await } else { killed() }
+    }
+}
+
+fn log(from: u64, upto: u64) -> Vec<Judged> {
+    (from..upto)
+        .map(|offset| {
+            let at_us = T0_US + offset as i64 * 40_000_000;
+            let mut event = Event::new(Uuid::from_u128(u128::from(offset)), Kind::Click, at_us, "c", "a");
+            event.region = if offset % 2 == 0 { Region::Eu } else { Region::Na };
+            event.cost_micros = 10;
+            Judged { partition: 0, offset, judged_at_s: at_us / 1_000_000, event, device: Device::NONE, verdict: Verdict::Counted }
+        })
+        .collect()
+}
+
+/// What the pipeline does from a start on: catch up, commit the rest of the log batch by batch; and compact in between.
+async fn run(store: Arc<dyn ObjectStore>, folder: &FsPath) -> std::result::Result<Lake, LakeError> {
+    let lake = Lake::open_on(store, folder, 1, Arc::new(ManualClock::at_us(T0_US))).await?;
+    for version in lake.versions_to_count().await? {
+        let mut rollups = RollupBuilder::default();
+        lake.facts(version, &mut |fact| rollups.add(fact)).await?;
+        lake.commit_cells(version, &rollups.finish()).await?;
+    }
+    let mut from = lake.committed().await?.next(0);
+    while from < EVENTS {
+        let upto = (from + BATCH).min(EVENTS);
+        let rows = log(from, upto);
+        let (before, after) = (Positions::from_offsets(vec![from]), Positions::from_offsets(vec![upto]));
+        let version = lake.commit_events(&rows, &before, &after).await?;
+        let mut rollups = RollupBuilder::default();
+        rows.iter().for_each(|row| rollups.add(&row.fact()));
+        lake.commit_cells(version, &rollups.finish()).await?;
+        lake.compact(CompactionSettings { files_min: 2, rows_max: 10_000 }).await?;
+        from = upto;
+    }
+    Ok(lake)
+}
+
+#[tokio::test]
+async fn a_kill_between_any_two_steps_loses_nothing_and_doubles_nothing() {
+    let mut kills = 0;
+    for takes_effect in [false, true] {
+        for writes in 0.. {
+            let folder = tempfile::tempdir().unwrap();
+            let fuse = Fuse::new(writes, takes_effect);
+            let first = run(fuse.clone(), folder.path()).await;
+            if first.is_ok() && !fuse.blew() {
+                break;
+            }
+            kills += 1;
+            let lake = run(Fuse::new(i64::MAX, false), folder.path()).await;
+            let lake = lake.unwrap_or_else(|error| panic!("killed at write {writes} ({takes_effect}): {error}"));
+            let report = lake.queries().check(true, 86_400).await.unwrap();
+            assert!(report.holds(), "killed at write {writes} ({takes_effect}): {:#?}", report.differences);
+            assert_eq!((report.received, report.kinds["click"].counted), (EVENTS, EVENTS as i64), "killed at write {writes}");
+        }
+    }
+    assert!(kills > 40, "only {kills} kills: the run has more steps than that");
+}
