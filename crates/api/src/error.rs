@@ -17,7 +17,9 @@ pub enum ApiError {
     Malformed(String),
     #[error(transparent)]
     Asked(#[from] ReportError),
-    #[error("the server has no event {0}; if it was sent just now, it may not be committed yet: try again in a few seconds")]
+    #[error(
+        "the server has no event {0}; if it was sent just now, it may not be committed yet: try again in a few seconds"
+    )]
     UnknownEvent(String),
     #[error("too many questions are running; try again in a moment")]
     Busy,
@@ -38,19 +40,18 @@ impl From<QueryError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, title) = match &self {
-            ApiError::Malformed(_) => (StatusCode::BAD_REQUEST, "The request is malformed"),
-            ApiError::Asked(_) => (StatusCode::BAD_REQUEST, "The request cannot be answered as asked"),
-            ApiError::UnknownEvent(_) => (StatusCode::NOT_FOUND, "No such event"),
-            ApiError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "The server is busy"),
-            ApiError::TooLong { .. } => (StatusCode::GATEWAY_TIMEOUT, "The question took too long"),
+        let (status, kind, title) = match &self {
+            ApiError::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "The request is malformed"),
+            ApiError::Asked(_) => (StatusCode::BAD_REQUEST, "question", "The request cannot be answered as asked"),
+            ApiError::UnknownEvent(_) => (StatusCode::NOT_FOUND, "unknown-event", "No such event"),
+            ApiError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
+            ApiError::TooLong { .. } => (StatusCode::GATEWAY_TIMEOUT, "too-long", "The question took too long"),
             ApiError::Failed(cause) => {
                 error!(%cause, "a question failed");
-                (StatusCode::INTERNAL_SERVER_ERROR, "The question failed")
+                (StatusCode::INTERNAL_SERVER_ERROR, "failed", "The question failed")
             }
         };
-        let mut problem =
-            json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": self.to_string()});
+        let mut problem = json!({"type": format!("urn:tally:problem:{kind}"), "title": title, "status": status.as_u16(), "detail": self.to_string()});
         if let ApiError::Asked(asked) = &self {
             problem["field"] = json!(asked.field);
             problem["what"] = json!(asked.what);

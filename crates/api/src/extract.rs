@@ -17,6 +17,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Question<T> {
         let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX)
             .await
             .map_err(|_| ApiError::Malformed(format!("the body is over {BODY_BYTES_MAX} bytes, or broke off")))?;
-        serde_json::from_slice(&body).map(Self).map_err(|error| ApiError::Malformed(format!("the body is not the expected JSON: {error}")))
+        serde_json::from_slice(&body)
+            .map(Self)
+            .map_err(|error| ApiError::Malformed(format!("the body is not the expected JSON: {error}")))
     }
 }

@@ -59,7 +59,7 @@ fn as_json(answer: &Answer, freshness: Freshness, started: Instant) -> Json<Valu
     Json(json!({"rows": answer.rows.iter().map(row).collect::<Vec<_>>(), "meta": meta}))
 }
 
-/// The rows as CSV (RFC 4180), null as nothing; what JSON says in `meta` is in headers.
+/// The rows as CSV (RFC 4180), null as nothing; where they come from, and warnings, are in headers.
 fn as_csv(answer: &Answer, freshness: Freshness) -> Result<Response, ApiError> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let failed = |error: csv::Error| ApiError::Failed(format!("cannot write CSV: {error}"));
@@ -78,6 +78,7 @@ fn as_csv(answer: &Answer, freshness: Freshness) -> Result<Response, ApiError> {
         ("x-tally-source", answer.meta.source.clone()),
         ("x-tally-table-version", answer.meta.table_version.to_string()),
         ("x-tally-watermark", watermark(freshness).unwrap_or_default()),
+        ("x-tally-warnings", answer.meta.warnings.join("; ")),
     ];
     Ok((headers, body).into_response())
 }

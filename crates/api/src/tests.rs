@@ -20,7 +20,12 @@ impl Query for Fixed {
         Ok(Answer {
             columns: report.columns().collect(),
             rows: vec![vec![json!("a, \"b\""), json!(3), Value::Null]],
-            meta: AnswerMeta { source: "campaign_day".to_owned(), table_version: 7, users_error: None, warnings: Vec::new() },
+            meta: AnswerMeta {
+                source: "campaign_day".to_owned(),
+                table_version: 7,
+                users_error: None,
+                warnings: Vec::new(),
+            },
         })
     }
 

@@ -137,14 +137,15 @@ impl Run {
             add.data_change = false;
         }
         let files_after = adds.len();
-        let mark = Mark {
-            name: MAINTENANCE.to_owned(),
-            before: self.mark,
-            after: self.mark.unwrap_or(0) + 1,
-        };
+        let mark = Mark { name: MAINTENANCE.to_owned(), before: self.mark, after: self.mark.unwrap_or(0) + 1 };
         let operation = DeltaOperation::Optimize { predicate: None, target_size: 0 };
         table.commit(adds, remove, &[mark], operation).await?;
-        Ok(Some(CompactionReport { table: self.table, files_before: self.inputs.len(), files_after, rows: rows_before }))
+        Ok(Some(CompactionReport {
+            table: self.table,
+            files_before: self.inputs.len(),
+            files_after,
+            rows: rows_before,
+        }))
     }
 }
 
@@ -194,7 +195,10 @@ fn tier(file: &LiveFile) -> u32 {
 }
 
 /// The group with the most files, cut to what a run may hold.
-fn fullest(groups: impl Iterator<Item = Vec<Arc<LiveFile>>>, settings: CompactionSettings) -> Option<Vec<Arc<LiveFile>>> {
+fn fullest(
+    groups: impl Iterator<Item = Vec<Arc<LiveFile>>>,
+    settings: CompactionSettings,
+) -> Option<Vec<Arc<LiveFile>>> {
     let mut fullest = groups.filter(|group| group.len() >= settings.files_min).max_by_key(Vec::len)?;
     fullest.sort_by_key(|file| file.rows);
     let (mut rows, mut bytes) = (0, 0);
@@ -213,7 +217,8 @@ fn sort_events(rows: &RecordBatch) -> Result<RecordBatch> {
     let mut keys = Vec::new();
     for name in ["campaign_id", "occurred_at"] {
         let values = rows.column_by_name(name).cloned();
-        let values = values.ok_or_else(|| LakeError::Damaged { what: format!("a data file has no column `{name}`") })?;
+        let values =
+            values.ok_or_else(|| LakeError::Damaged { what: format!("a data file has no column `{name}`") })?;
         keys.push(SortColumn { values, options: None });
     }
     let order = lexsort_to_indices(&keys, None)?;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Float32Array, Int16Array, Int32Array, Int64Array, ListBuilder,
-    RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, Float32Array, Int16Array, Int32Array, Int64Array, ListBuilder, RecordBatch,
+    StringArray, StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use jiff::Timestamp;
@@ -48,20 +48,28 @@ fn date(day: i64) -> Result<String> {
 }
 
 fn encode(rows: &[&Judged]) -> Result<RecordBatch> {
-    let texts = |of: fn(&Judged) -> Option<&str>| -> ArrayRef { Arc::new(StringArray::from_iter(rows.iter().map(|row| of(row)))) };
+    let texts = |of: fn(&Judged) -> Option<&str>| -> ArrayRef {
+        Arc::new(StringArray::from_iter(rows.iter().map(|row| of(row))))
+    };
     let times = |of: fn(&Judged) -> Option<i64>| -> ArrayRef {
         let times: TimestampMicrosecondArray = rows.iter().map(|row| of(row)).collect();
         Arc::new(times.with_timezone("UTC"))
     };
-    let numbers = |of: fn(&Judged) -> Option<i64>| -> ArrayRef { Arc::new(rows.iter().map(|row| of(row)).collect::<Int64Array>()) };
-    let floats = |of: fn(&Judged) -> Option<f32>| -> ArrayRef { Arc::new(rows.iter().map(|row| of(row)).collect::<Float32Array>()) };
+    let numbers = |of: fn(&Judged) -> Option<i64>| -> ArrayRef {
+        Arc::new(rows.iter().map(|row| of(row)).collect::<Int64Array>())
+    };
+    let floats = |of: fn(&Judged) -> Option<f32>| -> ArrayRef {
+        Arc::new(rows.iter().map(|row| of(row)).collect::<Float32Array>())
+    };
     let columns: Vec<ArrayRef> = vec![
         Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| row.event.id.as_bytes()))),
         texts(|row| Some(row.event.kind.as_str())),
         times(|row| Some(row.event.occurred_at_us)),
         Arc::new(Int16Array::from_iter_values(rows.iter().map(|row| row.event.utc_offset_minutes))),
         times(|row| Some(row.event.received_at_us)),
-        times(|row| (row.judged_at_s != row.event.received_at_us.div_euclid(SECOND_US)).then_some(row.judged_at_s * SECOND_US)),
+        times(|row| {
+            (row.judged_at_s != row.event.received_at_us.div_euclid(SECOND_US)).then_some(row.judged_at_s * SECOND_US)
+        }),
         Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| i32::from(row.partition)))),
         numbers(|row| Some(row.offset as i64)),
         texts(|row| Some(row.verdict.class().as_str())),
@@ -107,8 +115,23 @@ fn segments(rows: &[&Judged]) -> arrow::array::ListArray {
 
 /// The columns that [`each_fact`] reads, in the files' order.
 pub(crate) const FACT_COLUMNS: [&str; 17] = [
-    "kind", "occurred_at", "verdict", "campaign_id", "ad_id", "variant", "user_hash", "device", "os", "browser", "country",
-    "age_group", "gender", "cost_micros", "revenue_micros", "currency", "offset",
+    "kind",
+    "occurred_at",
+    "verdict",
+    "campaign_id",
+    "ad_id",
+    "variant",
+    "user_hash",
+    "device",
+    "os",
+    "browser",
+    "country",
+    "age_group",
+    "gender",
+    "cost_micros",
+    "revenue_micros",
+    "currency",
+    "offset",
 ];
 
 /// Calls `each` with what rollups need of every row.
@@ -116,9 +139,11 @@ pub(crate) fn each_fact(rows: &RecordBatch, region: &str, each: &mut (dyn FnMut(
     let columns = Columns(rows);
     let (kind, verdict) = (columns.texts("kind")?, columns.texts("verdict")?);
     let occurred_at = columns.times("occurred_at")?;
-    let (campaign_id, ad_id, variant) = (columns.texts("campaign_id")?, columns.texts("ad_id")?, columns.texts("variant")?);
+    let (campaign_id, ad_id, variant) =
+        (columns.texts("campaign_id")?, columns.texts("ad_id")?, columns.texts("variant")?);
     let (device, os, browser) = (columns.texts("device")?, columns.texts("os")?, columns.texts("browser")?);
-    let (country, age_group, gender) = (columns.texts("country")?, columns.texts("age_group")?, columns.texts("gender")?);
+    let (country, age_group, gender) =
+        (columns.texts("country")?, columns.texts("age_group")?, columns.texts("gender")?);
     let (user_hash, currency) = (columns.numbers("user_hash")?, columns.texts("currency")?);
     let (cost_micros, revenue_micros) = (columns.numbers("cost_micros")?, columns.numbers("revenue_micros")?);
     let text = |column: &'_ StringArray, row: usize| column.is_valid(row).then(|| column.value(row).to_owned());
@@ -174,7 +199,9 @@ pub(crate) struct Columns<'a>(pub &'a RecordBatch);
 
 impl<'a> Columns<'a> {
     pub fn column(&self, name: &str) -> Result<&'a ArrayRef> {
-        self.0.column_by_name(name).ok_or_else(|| LakeError::Damaged { what: format!("a data file has no column `{name}`") })
+        self.0
+            .column_by_name(name)
+            .ok_or_else(|| LakeError::Damaged { what: format!("a data file has no column `{name}`") })
     }
 
     pub fn texts(&self, name: &str) -> Result<&'a StringArray> {
@@ -184,7 +211,9 @@ impl<'a> Columns<'a> {
 
     pub fn numbers(&self, name: &str) -> Result<&'a Int64Array> {
         let column = self.column(name)?;
-        column.as_primitive_opt::<Int64Type>().ok_or_else(|| LakeError::Damaged { what: format!("column `{name}` is not a number") })
+        column
+            .as_primitive_opt::<Int64Type>()
+            .ok_or_else(|| LakeError::Damaged { what: format!("column `{name}` is not a number") })
     }
 
     pub fn times(&self, name: &str) -> Result<&'a TimestampMicrosecondArray> {
@@ -194,4 +223,3 @@ impl<'a> Columns<'a> {
             .ok_or_else(|| LakeError::Damaged { what: format!("column `{name}` is not a time") })
     }
 }
-

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
@@ -78,7 +78,12 @@ pub(crate) struct NewFile {
 }
 
 /// Writes a file and gives the action that would add it to the table. Invisible until that is committed.
-pub(crate) async fn write_file(store: &Arc<dyn ObjectStore>, layout: FileLayout, file: NewFile, now_ms: i64) -> Result<Add> {
+pub(crate) async fn write_file(
+    store: &Arc<dyn ObjectStore>,
+    layout: FileLayout,
+    file: NewFile,
+    now_ms: i64,
+) -> Result<Add> {
     let NewFile { rows, partition_values } = file;
     let encoding = tokio::task::spawn_blocking(move || encode(&rows, layout));
     let (bytes, stats) = encoding.await.doing("write a data file")??;
@@ -88,7 +93,10 @@ pub(crate) async fn write_file(store: &Arc<dyn ObjectStore>, layout: FileLayout,
     store.put(&Path::from(path.clone()), bytes.into()).await.doing("write a data file")?;
     Ok(Add {
         path,
-        partition_values: partition_values.into_iter().map(|(name, value)| (name.to_owned(), Some(value))).collect::<HashMap<_, _>>(),
+        partition_values: partition_values
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), Some(value)))
+            .collect::<HashMap<_, _>>(),
         size,
         modification_time: now_ms,
         data_change: true,
@@ -157,7 +165,11 @@ fn bounds(column: &Arc<dyn Array>) -> Option<(Value, Value)> {
 }
 
 /// Reads columns of a file, or all of them, batch by batch. Columns come in the file's order.
-pub(crate) async fn read_file(store: &Arc<dyn ObjectStore>, path: &str, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
+pub(crate) async fn read_file(
+    store: &Arc<dyn ObjectStore>,
+    path: &str,
+    columns: Option<&[&str]>,
+) -> Result<Vec<RecordBatch>> {
     let found = match store.get(&Path::from(path)).await {
         Err(object_store::Error::NotFound { .. }) => {
             return Err(LakeError::Damaged { what: format!("data file `{path}` is missing") });
@@ -180,7 +192,11 @@ pub(crate) async fn read_file(store: &Arc<dyn ObjectStore>, path: &str, columns:
 }
 
 /// All rows of several files, in batches of one schema.
-pub(crate) async fn read_files(store: &Arc<dyn ObjectStore>, paths: &[&str], schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+pub(crate) async fn read_files(
+    store: &Arc<dyn ObjectStore>,
+    paths: &[&str],
+    schema: &SchemaRef,
+) -> Result<Vec<RecordBatch>> {
     let mut batches = Vec::new();
     for path in paths {
         for batch in read_file(store, path, None).await? {

@@ -32,7 +32,8 @@ pub struct Queries {
 
 impl Queries {
     pub(crate) fn new(view: watch::Receiver<LakeView>) -> Self {
-        let config = SessionConfig::new().with_target_partitions(std::thread::available_parallelism().map_or(1, usize::from));
+        let config =
+            SessionConfig::new().with_target_partitions(std::thread::available_parallelism().map_or(1, usize::from));
         let session = match RuntimeEnvBuilder::new().with_memory_limit(MEMORY_BYTES, 1.0).build_arc() {
             Ok(runtime) => SessionContext::new_with_config_rt(config, runtime),
             Err(_) => SessionContext::new_with_config(config),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use hashbrown::HashMap;
 use tally_model::report::Base;
 use tally_model::{Cell, CellKey, Class, Counts, Grain, Kind, Users, View};
@@ -89,9 +91,10 @@ impl Merger {
                 currency: currency.is_valid(at).then(|| self.text(currency.value(at))),
                 values,
             };
-            let (cell, versions) = self.rows.entry(key.clone()).or_insert_with(|| {
-                (Cell { key, counts: Counts::default(), users: None }, (i64::MAX, i64::MIN))
-            });
+            let (cell, versions) = self
+                .rows
+                .entry(key.clone())
+                .or_insert_with(|| (Cell { key, counts: Counts::default(), users: None }, (i64::MAX, i64::MIN)));
             cell.counts.merge(&counts.at(at)?);
             *versions = (versions.0.min(first.value(at)), versions.1.max(last.value(at)));
             if users.is_valid(at) {

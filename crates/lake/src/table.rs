@@ -85,9 +85,11 @@ impl Table {
     }
 
     fn loaded(delta: DeltaTable, url: &Url, spec: TableSpec) -> Result<Self> {
-        let root = Path::from_url_path(url.path())
-            .map_err(|error| LakeError::Damaged { what: format!("the data folder's path has no form in the store: {error}") })?;
-        let mut table = Self { delta, spec, root, version: 0, files: Arc::default(), commits_since_load: 0, pending: None };
+        let root = Path::from_url_path(url.path()).map_err(|error| LakeError::Damaged {
+            what: format!("the data folder's path has no form in the store: {error}"),
+        })?;
+        let mut table =
+            Self { delta, spec, root, version: 0, files: Arc::default(), commits_since_load: 0, pending: None };
         table.list_files()?;
         Ok(table)
     }
@@ -114,14 +116,21 @@ impl Table {
     }
 
     /// Writes the files of a commit and commits them. Tried again with the same marks, it goes on with what is written.
-    pub async fn write_and_commit(&mut self, files: Vec<NewFile>, layout: FileLayout, marks: &[Mark], now_ms: i64) -> Result<i64> {
+    pub async fn write_and_commit(
+        &mut self,
+        files: Vec<NewFile>,
+        layout: FileLayout,
+        marks: &[Mark],
+        now_ms: i64,
+    ) -> Result<i64> {
         let mut written = match self.pending.take() {
             Some((of, written)) if of == marks => written,
             _ => Vec::new(),
         };
         let store = self.store();
         let left = files.into_iter().skip(written.len());
-        let mut writes = futures::stream::iter(left.map(|file| write_file(&store, layout, file, now_ms))).buffered(WRITES_MAX);
+        let mut writes =
+            futures::stream::iter(left.map(|file| write_file(&store, layout, file, now_ms))).buffered(WRITES_MAX);
         let mut failed = None;
         while let Some(result) = writes.next().await {
             match result {
@@ -152,7 +161,13 @@ impl Table {
     /// Commits new files, the removal of old ones, and the marks, all or nothing. Gives the version that holds them.
     ///
     /// Where the marks say that this very commit is in already (its answer was lost), nothing is written again.
-    pub async fn commit(&mut self, add: Vec<Add>, remove: Vec<Remove>, marks: &[Mark], operation: DeltaOperation) -> Result<i64> {
+    pub async fn commit(
+        &mut self,
+        add: Vec<Add>,
+        remove: Vec<Remove>,
+        marks: &[Mark],
+        operation: DeltaOperation,
+    ) -> Result<i64> {
         for _ in 0..CONFLICTS_MAX {
             self.refresh().await?;
             match self.compare(marks).await? {
@@ -199,7 +214,8 @@ impl Table {
     async fn actions_of(&self, version: i64) -> Result<Vec<Value>> {
         let number = u64::try_from(version).unwrap_or_default();
         let entry = self.delta.log_store().read_commit_entry(number).await.doing("read a table's log")?;
-        let entry = entry.ok_or_else(|| LakeError::Damaged { what: format!("version {version} is missing from the log") })?;
+        let entry =
+            entry.ok_or_else(|| LakeError::Damaged { what: format!("version {version} is missing from the log") })?;
         serde_json::Deserializer::from_slice(&entry)
             .into_iter()
             .collect::<std::result::Result<_, _>>()
@@ -243,7 +259,9 @@ impl Table {
         for version in (0..=self.version).rev() {
             let actions = self.actions_of(version).await?;
             let moves = |mark: &Mark| {
-                actions.iter().any(|action| action["txn"]["appId"] == *mark.name && action["txn"]["version"] == mark.after)
+                actions
+                    .iter()
+                    .any(|action| action["txn"]["appId"] == *mark.name && action["txn"]["version"] == mark.after)
             };
             if marks.iter().any(moves) {
                 return Ok(version);

@@ -92,11 +92,12 @@ impl Lake {
         }
         // After a crash between the two commits, readers see the events that are counted, until the rest is.
         let counted = counted_version(&rollups).await?;
-        let seen = if uncounted_versions(&events, counted).await?.is_empty() {
-            (events.reader_view(), committed_positions(&events, partitions).await?)
-        } else {
-            let earlier = Table::open_at(&store, &events_url, events_spec(), counted).await?;
-            (earlier.reader_view(), committed_positions(&earlier, partitions).await?)
+        let seen = match uncounted_versions(&events, counted).await?.first() {
+            None => (events.reader_view(), committed_positions(&events, partitions).await?),
+            Some(uncounted) => {
+                let earlier = Table::open_at(&store, &events_url, events_spec(), uncounted - 1).await?;
+                (earlier.reader_view(), committed_positions(&earlier, partitions).await?)
+            }
         };
         let view = LakeView { events: seen.0, rollups: rollups.reader_view(), committed: seen.1 };
         Ok(Self {
@@ -231,7 +232,8 @@ fn table_url(folder: &Path, name: &str) -> Result<Url> {
         // A process that was killed may have named a commit without syncing the name.
         std::fs::File::open(log).and_then(|log| log.sync_all()).doing("sync a table's log")?;
     }
-    Url::from_directory_path(&table).map_err(|()| LakeError::Damaged { what: "the data folder's path has no URL form".to_owned() })
+    Url::from_directory_path(&table)
+        .map_err(|()| LakeError::Damaged { what: "the data folder's path has no URL form".to_owned() })
 }
 
 fn events_spec() -> TableSpec {
@@ -277,11 +279,7 @@ fn position_marks(from: &Positions, upto: &Positions) -> Vec<Mark> {
     moved
         .map(|(partition, next)| {
             let before = from.next(partition);
-            Mark {
-                name: position_mark(partition),
-                before: (before > 0).then_some(before as i64),
-                after: next as i64,
-            }
+            Mark { name: position_mark(partition), before: (before > 0).then_some(before as i64), after: next as i64 }
         })
         .collect()
 }

@@ -102,7 +102,14 @@ fn log(from: u64, upto: u64) -> Vec<Judged> {
             let mut event = Event::new(Uuid::from_u128(u128::from(offset)), Kind::Click, at_us, "c", "a");
             event.region = if offset % 2 == 0 { Region::Eu } else { Region::Na };
             event.cost_micros = 10;
-            Judged { partition: 0, offset, judged_at_s: at_us / 1_000_000, event, device: Device::NONE, verdict: Verdict::Counted }
+            Judged {
+                partition: 0,
+                offset,
+                judged_at_s: at_us / 1_000_000,
+                event,
+                device: Device::NONE,
+                verdict: Verdict::Counted,
+            }
         })
         .collect()
 }
@@ -146,7 +153,11 @@ async fn a_kill_between_any_two_steps_loses_nothing_and_doubles_nothing() {
             let lake = lake.unwrap_or_else(|error| panic!("killed at write {writes} ({takes_effect}): {error}"));
             let report = lake.queries().check(true, 86_400).await.unwrap();
             assert!(report.holds(), "killed at write {writes} ({takes_effect}): {:#?}", report.differences);
-            assert_eq!((report.received, report.kinds["click"].counted), (EVENTS, EVENTS as i64), "killed at write {writes}");
+            assert_eq!(
+                (report.received, report.kinds["click"].counted),
+                (EVENTS, EVENTS as i64),
+                "killed at write {writes}"
+            );
         }
     }
     assert!(kills > 40, "only {kills} kills: the run has more steps than that");

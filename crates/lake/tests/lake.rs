@@ -59,7 +59,9 @@ fn all_time(metrics: &[&str], group_by: &[&str]) -> Value {
 }
 
 fn events(from: u64, n: u64) -> Vec<Judged> {
-    (from..from + n).map(|offset| judged(offset, u128::from(offset), T0_US + offset as i64 * MINUTE_US, Verdict::Counted)).collect()
+    (from..from + n)
+        .map(|offset| judged(offset, u128::from(offset), T0_US + offset as i64 * MINUTE_US, Verdict::Counted))
+        .collect()
 }
 
 #[tokio::test]
@@ -171,7 +173,8 @@ async fn sightings_are_the_first_ones_with_their_time() {
     rows[4].judged_at_s += 500;
     commit(&lake, &rows).await;
     let mut seen = Vec::new();
-    let times = lake.sightings(86_400, &mut |partition, id, at_s| seen.push((partition, id.as_u128(), at_s))).await.unwrap();
+    let times =
+        lake.sightings(86_400, &mut |partition, id, at_s| seen.push((partition, id.as_u128(), at_s))).await.unwrap();
     seen.sort_unstable();
     assert_eq!(seen.len(), 11);
     assert!(seen.contains(&(0, 77, T0_US / 1_000_000)));
@@ -212,10 +215,13 @@ async fn a_wrong_rollup_is_found_cell_by_cell() {
     let version = lake.commit_events(&rows, &positions(0), &positions(10)).await.unwrap();
     count(&lake, version, &rows[..9]).await;
     let report = lake.queries().check(false, 86_400).await.unwrap();
-    assert_eq!(report.differences_total, 16, "one total in each view and grain: {report:?}");
+    assert_eq!(report.differences_total, 32, "clicks and cost in each view and grain: {report:?}");
     let report = lake.queries().check(true, 86_400).await.unwrap();
     let places: Vec<&str> = report.differences.iter().map(|difference| difference.place.as_str()).collect();
-    assert!(places.iter().any(|place| place.starts_with("geo_minute campaign_id=odd") && place.ends_with(": clicks")), "{places:#?}");
+    assert!(
+        places.iter().any(|place| place.starts_with("geo_minute campaign_id=odd") && place.ends_with(": clicks")),
+        "{places:#?}"
+    );
 }
 
 #[tokio::test]

@@ -17,8 +17,20 @@ const UNKNOWN: &str = "other";
 
 /// Tokens by which robots name themselves; compared in lower case.
 const ROBOT_TOKENS: [&str; 14] = [
-    "googlebot", "bingbot", "crawler", "spider", "slurp", "headlesschrome", "phantomjs", "facebookexternalhit",
-    "curl/", "wget/", "python-requests", "python-urllib", "go-http-client", "scrapy",
+    "googlebot",
+    "bingbot",
+    "crawler",
+    "spider",
+    "slurp",
+    "headlesschrome",
+    "phantomjs",
+    "facebookexternalhit",
+    "curl/",
+    "wget/",
+    "python-requests",
+    "python-urllib",
+    "go-http-client",
+    "scrapy",
 ];
 
 const OS_TOKENS: [(&str, &str); 12] = [
@@ -66,7 +78,8 @@ impl Device {
         let browser = first_match(&BROWSER_TOKENS, &agent);
         let device = if is_declared_robot(&agent) {
             "robot"
-        } else if agent.contains("smart-tv") || agent.contains("smarttv") || os == "webos" || agent.contains("appletv") {
+        } else if agent.contains("smart-tv") || agent.contains("smarttv") || os == "webos" || agent.contains("appletv")
+        {
             "tv"
         } else if agent.contains("ipad") || agent.contains("tablet") || (os == "android" && !agent.contains("mobile")) {
             "tablet"
@@ -109,9 +122,24 @@ mod tests {
 
     #[test]
     fn families_are_told_apart() {
-        check("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36 Edg/126.0", "desktop", "windows", "edge");
-        check("Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1", "mobile", "ios", "safari");
-        check("Mozilla/5.0 (Linux; Android 14; SM-X710) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36", "tablet", "android", "chrome");
+        check(
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36 Edg/126.0",
+            "desktop",
+            "windows",
+            "edge",
+        );
+        check(
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1",
+            "mobile",
+            "ios",
+            "safari",
+        );
+        check(
+            "Mozilla/5.0 (Linux; Android 14; SM-X710) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36",
+            "tablet",
+            "android",
+            "chrome",
+        );
         check("Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 5.1; Trident/4.0)", "desktop", "windows", "ie");
         check("Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0", "desktop", "linux", "firefox");
         check("", "other", "other", "other");
@@ -119,10 +147,18 @@ mod tests {
 
     #[test]
     fn robots_are_known_by_their_own_word_and_people_are_not_taken_for_robots() {
-        for robot in ["Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "curl/8.5.0", "AdsBot-Google (+http://www.google.com/adsbot.html)", "Mozilla/5.0 HeadlessChrome/126.0"] {
+        for robot in [
+            "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+            "curl/8.5.0",
+            "AdsBot-Google (+http://www.google.com/adsbot.html)",
+            "Mozilla/5.0 HeadlessChrome/126.0",
+        ] {
             assert!(Device::of(Some(robot)).is_robot(), "{robot} passed for a person");
         }
-        for person in ["Mozilla/5.0 (Linux; Android 9; CUBOT X19) Chrome/80.0 Mobile Safari/537.36", "Mozilla/4.0 (compatible; MSIE 8.0; EmbeddedWB 14.52 from: http://www.bsalsa.com/)"] {
+        for person in [
+            "Mozilla/5.0 (Linux; Android 9; CUBOT X19) Chrome/80.0 Mobile Safari/537.36",
+            "Mozilla/4.0 (compatible; MSIE 8.0; EmbeddedWB 14.52 from: http://www.bsalsa.com/)",
+        ] {
             assert!(!Device::of(Some(person)).is_robot(), "{person} was taken for a robot");
         }
     }

@@ -10,7 +10,7 @@ pub enum Reason {
     SameId,
     /// The user agent says of itself that it is a robot (IAB/MRC: general invalid traffic).
     DeclaredBot,
-    /// A conversion names a click, but no campaign, and the click is not known.
+    /// A conversion names its click, but no campaign that it could be counted for.
     ClickUnresolved,
 }
 

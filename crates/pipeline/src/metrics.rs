@@ -50,7 +50,11 @@ impl PipelineMetrics {
             metrics.commit_seconds.clone(),
         );
         registry.register("batch_events", "Events in a committed batch", metrics.batch_events.clone());
-        registry.register("lag_records", "Records in the journal that are not committed yet", metrics.lag_records.clone());
+        registry.register(
+            "lag_records",
+            "Records in the journal that are not committed yet",
+            metrics.lag_records.clone(),
+        );
         registry.register_with_unit(
             "watermark",
             "Every event acknowledged before this Unix time is in the figures",

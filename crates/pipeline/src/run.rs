@@ -39,6 +39,8 @@ pub struct PipelineSettings {
 /// How far the figures are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
+    /// Whether what an earlier run left was taken up; from then on events are judged as they come.
+    pub recovered: bool,
     pub committed: Positions,
     /// Every event acknowledged before this instant is in the figures.
     pub watermark_us: i64,
@@ -52,7 +54,9 @@ pub enum PipelineError {
     Sink(String),
     #[error("cannot read the record at partition {partition}, offset {offset}: {cause}")]
     Record { partition: Partition, offset: Offset, cause: DecodeError },
-    #[error("the journal ends at offset {end} of partition {partition}, but the lake has committed up to {committed}: this is not the journal that the lake was filled from; put the right one back")]
+    #[error(
+        "the journal ends at offset {end} of partition {partition}, but the lake has committed up to {committed}: this is not the journal that the lake was filled from; put the right one back"
+    )]
     JournalBehind { partition: Partition, end: Offset, committed: Offset },
     #[error("the judging thread ended unexpectedly")]
     Stopped,
@@ -71,6 +75,8 @@ impl<S: Sink> Pipeline<S> {
     /// Runs until the journal is closed and everything in it is committed.
     pub async fn run(mut self) -> Result<(), PipelineError> {
         let judging = self.recover().await?;
+        let committed = judging.position.clone();
+        self.progress.send_replace(Progress { recovered: true, committed, watermark_us: 0 });
         let (to_commit, mut batches) = mpsc::channel(1);
         let stage = std::thread::Builder::new().name("tally-judge".into());
         let judging = stage
@@ -113,7 +119,12 @@ impl<S: Sink> Pipeline<S> {
             dedup.partition(partition).move_on_to(judged_at_s);
         }
         self.metrics.dedup_ids.set(i64::try_from(dedup.len()).unwrap_or(i64::MAX));
-        info!(committed = committed.total(), to_replay = end.total().saturating_sub(committed.total()), ids = dedup.len(), "pipeline recovered");
+        info!(
+            committed = committed.total(),
+            to_replay = end.total().saturating_sub(committed.total()),
+            ids = dedup.len(),
+            "pipeline recovered"
+        );
         Ok(Judging {
             reader: self.journal.reader(&committed)?,
             journal: self.journal.clone(),
@@ -138,7 +149,11 @@ impl<S: Sink> Pipeline<S> {
         self.metrics.watermark_seconds.set(due.watermark_us as f64 / 1e6);
         let lag = self.journal.end().total().saturating_sub(due.batch.upto.total());
         self.metrics.lag_records.set(i64::try_from(lag).unwrap_or(i64::MAX));
-        self.progress.send_replace(Progress { committed: due.batch.upto.clone(), watermark_us: due.watermark_us });
+        self.progress.send_replace(Progress {
+            recovered: true,
+            committed: due.batch.upto.clone(),
+            watermark_us: due.watermark_us,
+        });
         Ok(())
     }
 

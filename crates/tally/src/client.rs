@@ -21,7 +21,9 @@ pub enum Source {
 impl Source {
     pub async fn of(place: &WhereArguments) -> Result<Self> {
         match &place.data {
-            None => Ok(Self::Server { http: reqwest::Client::new(), url: place.server.trim_end_matches('/').to_owned() }),
+            None => {
+                Ok(Self::Server { http: reqwest::Client::new(), url: place.server.trim_end_matches('/').to_owned() })
+            }
             Some(data) => Self::folder(data).await,
         }
     }
@@ -46,7 +48,9 @@ impl Source {
             Source::Folder { queries, .. } => {
                 let answer = queries.report(&Report::try_from(request)?).await?;
                 let row = |values: Vec<Value>| -> Value {
-                    Value::Object(answer.columns.iter().map(|name| (*name).to_owned()).zip(values).collect::<Map<_, _>>())
+                    Value::Object(
+                        answer.columns.iter().map(|name| (*name).to_owned()).zip(values).collect::<Map<_, _>>(),
+                    )
                 };
                 let meta = json!({
                     "source": answer.meta.source,

@@ -87,7 +87,8 @@ impl Config {
     }
 
     fn merge(overrides: &Overrides, environment: Environment) -> Result<Self> {
-        let mut builder = ConfigBuilder::<DefaultState>::default().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        let mut builder =
+            ConfigBuilder::<DefaultState>::default().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(file) = &overrides.file {
             ensure!(file.is_file(), "there is no configuration file `{}`", file.display());
             builder = builder.add_source(File::from(file.as_path()).format(FileFormat::Toml));
@@ -112,7 +113,7 @@ impl Config {
             bail!("`journal.partitions` is {}; use 1 to 1024", journal.partitions);
         }
         if !((8 << 20)..=(1 << 30)).contains(&journal.segment_bytes) {
-            bail!("`journal.segment_bytes` is {}; use 8 MiB to 1 GiB, since one request may append 8 MiB", journal.segment_bytes);
+            bail!("`journal.segment_bytes` is {}; use 8 MiB to 1 GiB", journal.segment_bytes);
         }
         if journal.queue_bytes < 8 << 20 {
             bail!("`journal.queue_bytes` is {}; use at least 8 MiB", journal.queue_bytes);
@@ -185,7 +186,8 @@ mod tests {
 
     #[test]
     fn the_environment_beats_the_file_and_the_file_beats_the_defaults() {
-        let config = load("[journal]\npartitions = 8\nretain_bytes = 5", &[("TALLY__JOURNAL__PARTITIONS", "16")]).unwrap();
+        let config =
+            load("[journal]\npartitions = 8\nretain_bytes = 5", &[("TALLY__JOURNAL__PARTITIONS", "16")]).unwrap();
         assert_eq!((config.journal.partitions, config.journal.retain_bytes), (16, 5));
         assert_eq!(config.pipeline.dedup_ttl_s, 86_400);
     }

@@ -7,7 +7,7 @@ mod operations;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -31,6 +31,9 @@ use operations::Operations;
 
 /// How long open requests may take to finish once we are told to stop.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// How long the pipeline may take to commit what the journal holds, before the next start is left to do so.
+const COMMIT_TIME: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub struct Server {
@@ -79,9 +82,9 @@ impl Server {
             .merge(operations::router(operations));
 
         let listen = config.server.listen;
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("cannot listen on {listen}; stop what else uses that port, or give another with --listen"))?;
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("cannot listen on {listen}; stop what else uses that port, or give another with --listen")
+        })?;
         let address = listener.local_addr()?;
         let (stop_listening, listener_stops) = watch::channel(false);
         let listening = tokio::spawn(listen_until(listener, routes, listener_stops));
@@ -108,9 +111,15 @@ impl Server {
         self.maintenance.abort();
         let journal = self.journal.clone();
         tokio::task::spawn_blocking(move || journal.close()).await?;
-        let pipeline = self.pipeline;
-        let ended = tokio::task::spawn_blocking(move || pipeline.join()).await?;
-        ended.map_err(|_| anyhow::anyhow!("the pipeline ended unexpectedly"))??;
+        let asked = Instant::now();
+        while !self.pipeline.is_finished() {
+            if asked.elapsed() > COMMIT_TIME {
+                warn!("the lake does not take what is left; the journal keeps it, and the next start goes on there");
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.pipeline.join().map_err(|_| anyhow::anyhow!("the pipeline ended unexpectedly"))??;
         info!("stopped; everything acknowledged is committed");
         Ok(())
     }

@@ -37,7 +37,9 @@ pub(crate) fn window_start_us(unit: TimeUnit, zone: &TimeZone, at_us: i64) -> i6
         TimeUnit::Month => Ok(local.date().first_of_month()),
         TimeUnit::Minute | TimeUnit::Hour | TimeUnit::Day => Ok(local.date()),
     };
-    first_day.and_then(|day| day.to_zoned_datetime(zone.clone())).map_or(at_us, |start| start.timestamp().as_microsecond())
+    first_day
+        .and_then(|day| day.to_zoned_datetime(zone.clone()))
+        .map_or(at_us, |start| start.timestamp().as_microsecond())
 }
 
 /// The same for a column of timestamps; gives microseconds.

@@ -83,7 +83,8 @@ impl Queries {
     async fn count_kinds(&self, view: &LakeView, report: &mut CheckReport) -> Result<()> {
         let groups = vec![ident("kind"), ident("verdict")];
         let batches = self.events(view)?.aggregate(groups, vec![count(lit(1i64)).alias("n")])?.collect().await?;
-        let mut kinds: BTreeMap<&'static str, KindCount> = Kind::ALL.iter().map(|k| (k.as_str(), KindCount::default())).collect();
+        let mut kinds: BTreeMap<&'static str, KindCount> =
+            Kind::ALL.iter().map(|k| (k.as_str(), KindCount::default())).collect();
         for batch in &batches {
             for at in 0..batch.num_rows() {
                 let n = number(batch, "n", at)?;
@@ -110,9 +111,13 @@ impl Queries {
     async fn check_totals(&self, view: &LakeView, report: &mut CheckReport) -> Result<()> {
         let groups = vec![ident("view"), ident("grain")];
         let batches = self.table(&view.rollups, &[])?.aggregate(groups, sums(rollup_sum))?.collect().await?;
-        let raw = vec![event_sum(Base::CostMicros).alias("cost_micros"), event_sum(Base::RevenueMicros).alias("revenue_micros")];
+        let raw = vec![
+            event_sum(Base::CostMicros).alias("cost_micros"),
+            event_sum(Base::RevenueMicros).alias("revenue_micros"),
+        ];
         let raw = self.events(view)?.aggregate(Vec::new(), raw)?.collect().await?;
-        let amount = |name: &str| raw.first().filter(|batch| batch.num_rows() > 0).map_or(Ok(0), |batch| number(batch, name, 0));
+        let amount =
+            |name: &str| raw.first().filter(|batch| batch.num_rows() > 0).map_or(Ok(0), |batch| number(batch, name, 0));
         let (cost, revenue) = (amount("cost_micros")?, amount("revenue_micros")?);
         let mut seen = 0;
         for batch in &batches {
@@ -148,7 +153,9 @@ impl Queries {
         };
         let unit = lit(ScalarValue::Utf8(Some(grain.as_str().to_owned())));
         let bases = compared_bases(grain);
-        let sums = |of: fn(Base) -> Expr| -> Vec<Expr> { bases.iter().map(|base| of(*base).alias(base_column(*base))).collect() };
+        let sums = |of: fn(Base) -> Expr| -> Vec<Expr> {
+            bases.iter().map(|base| of(*base).alias(base_column(*base))).collect()
+        };
         let raw = self.events(view)?.aggregate(columns(date_trunc(unit, ident("occurred_at"))), sums(event_sum))?;
         let of_rollup = ident("view").eq(lit(rollup.as_str())).and(ident("grain").eq(lit(grain.as_str())));
         let cells = self.table(&view.rollups, &[])?.filter(of_rollup)?;
@@ -156,7 +163,13 @@ impl Queries {
 
         let names: Vec<&str> = keys.iter().copied().chain(["bucket"]).collect();
         let signed = |expected: bool| -> Vec<Expr> {
-            let keys = names.iter().map(|name| if *name == "bucket" { cast(ident("bucket"), crate::schema::timestamp()).alias("bucket") } else { ident(*name) });
+            let keys = names.iter().map(|name| {
+                if *name == "bucket" {
+                    cast(ident("bucket"), crate::schema::timestamp()).alias("bucket")
+                } else {
+                    ident(*name)
+                }
+            });
             let values = bases.iter().flat_map(|base| {
                 let column = base_column(*base);
                 let value = cast(ident(column), WIDE);
@@ -180,10 +193,17 @@ impl Queries {
     }
 
     /// First sightings of one id must be a time to live apart.
-    async fn find_counted_twice(&self, view: &LakeView, partition: Partition, ttl_s: u64, report: &mut CheckReport) -> Result<()> {
+    async fn find_counted_twice(
+        &self,
+        view: &LakeView,
+        partition: Partition,
+        ttl_s: u64,
+        report: &mut CheckReport,
+    ) -> Result<()> {
         let is_first = ident("reason").is_null().or(ident("reason").not_eq(lit(Reason::SameId.as_str())));
         let firsts = self.events(view)?.filter(ident("partition").eq(lit(i32::from(partition))).and(is_first))?;
-        let repeated = firsts.clone().aggregate(vec![ident("event_id").alias("repeated")], vec![count(lit(1i64)).alias("n")])?;
+        let repeated =
+            firsts.clone().aggregate(vec![ident("event_id").alias("repeated")], vec![count(lit(1i64)).alias("n")])?;
         let repeated = repeated.filter(ident("n").gt(lit(1i64)))?;
         let judged_at = coalesce(vec![ident("judged_at"), ident("received_at")]);
         let sightings = firsts
@@ -199,7 +219,11 @@ impl Queries {
                 let judged_at_s = number(&batch, "judged_at", at)?.div_euclid(1_000_000);
                 if let Some((_, before_s)) = last.filter(|(before, _)| *before == id) {
                     let is_early = judged_at_s.abs_diff(before_s) < ttl_s;
-                    report.expect(|| format!("first sightings of {id} within the time to live"), 1, 1 + i64::from(is_early));
+                    report.expect(
+                        || format!("first sightings of {id} within the time to live"),
+                        1,
+                        1 + i64::from(is_early),
+                    );
                 }
                 last = Some((id, judged_at_s));
             }
@@ -212,7 +236,13 @@ fn sums(of: fn(Base) -> Expr) -> Vec<Expr> {
     summed_bases().into_iter().map(|base| of(base).alias(base_column(base))).collect()
 }
 
-fn compare_cells(batch: &RecordBatch, rollup: View, grain: Grain, keys: &[&str], report: &mut CheckReport) -> Result<()> {
+fn compare_cells(
+    batch: &RecordBatch,
+    rollup: View,
+    grain: Grain,
+    keys: &[&str],
+    report: &mut CheckReport,
+) -> Result<()> {
     for base in compared_bases(grain) {
         let column = base_column(base);
         let (expected, found) = (format!("expected_{column}"), format!("found_{column}"));

@@ -25,9 +25,27 @@ const SEARCHES_MAX: usize = 8;
 
 /// What is told of an event besides the columns with a place of their own.
 const FIELDS: [&str; 21] = [
-    "campaign_id", "ad_id", "placement_id", "publisher_id", "variant", "user_agent", "device", "os", "browser", "referrer",
-    "country", "age_group", "gender", "currency", "click_id", "props", "cost_micros", "revenue_micros", "utc_offset_minutes",
-    "x", "y",
+    "campaign_id",
+    "ad_id",
+    "placement_id",
+    "publisher_id",
+    "variant",
+    "user_agent",
+    "device",
+    "os",
+    "browser",
+    "referrer",
+    "country",
+    "age_group",
+    "gender",
+    "currency",
+    "click_id",
+    "props",
+    "cost_micros",
+    "revenue_micros",
+    "utc_offset_minutes",
+    "x",
+    "y",
 ];
 
 impl Queries {
@@ -65,7 +83,8 @@ async fn rows_of(store: &Arc<dyn ObjectStore>, file: &LiveFile, id: EventId) -> 
     let reader = reader.with_file_size(file.size_bytes());
     let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
     let column = builder.parquet_schema().columns().iter().position(|column| column.name() == "event_id");
-    let column = column.ok_or_else(|| LakeError::Damaged { what: "a data file has no column `event_id`".to_owned() })?;
+    let column =
+        column.ok_or_else(|| LakeError::Damaged { what: "a data file has no column `event_id`".to_owned() })?;
     let mut groups = Vec::new();
     for group in 0..builder.metadata().num_row_groups() {
         let filter = builder.get_row_group_column_bloom_filter(group, column).await?;
@@ -93,10 +112,8 @@ fn sighting(row: &RecordBatch, file: &LiveFile) -> Result<LifeEvent> {
     let region = file.partition_value("region").unwrap_or_default();
     let mut cells = Vec::new();
     each_fact(row, region, &mut |fact| cells = cells_of(fact))?;
-    let mut fields: Map<String, Json> = FIELDS
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), json_of(row, name)?)))
-        .collect();
+    let mut fields: Map<String, Json> =
+        FIELDS.iter().filter_map(|name| Some(((*name).to_owned(), json_of(row, name)?))).collect();
     fields.insert("region".to_owned(), json!(region));
     Ok(LifeEvent {
         partition: columns.column("partition")?.as_primitive::<Int32Type>().value(0),

@@ -111,7 +111,10 @@ mod tests {
         let (from, to) = ("2024-03-30T18:15:00Z", "2024-04-01T18:15:00Z");
         check(&asked(r#""clicks""#, r#""day""#, from, to, "Asia/Kathmandu"), "campaign_minute");
         // Without a group by time, the zone plays no part.
-        check(&asked(r#""clicks""#, "", "2024-05-01T00:00:00Z", "2024-05-02T00:00:00Z", "Asia/Kathmandu"), "campaign_day");
+        check(
+            &asked(r#""clicks""#, "", "2024-05-01T00:00:00Z", "2024-05-02T00:00:00Z", "Asia/Kathmandu"),
+            "campaign_day",
+        );
     }
 
     #[test]

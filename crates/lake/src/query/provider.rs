@@ -32,8 +32,12 @@ pub(crate) struct FileTable {
 impl FileTable {
     pub fn new(table: TableVersion, partition_columns: &[&str]) -> Self {
         let is_partition = |field: &FieldRef| partition_columns.contains(&field.name().as_str());
-        let (partitions, in_files): (Vec<FieldRef>, Vec<FieldRef>) = table.schema.fields().iter().cloned().partition(is_partition);
-        Self { table, schema: TableSchema::builder(Arc::new(Schema::new(in_files))).with_table_partition_cols(partitions).build() }
+        let (partitions, in_files): (Vec<FieldRef>, Vec<FieldRef>) =
+            table.schema.fields().iter().cloned().partition(is_partition);
+        Self {
+            table,
+            schema: TableSchema::builder(Arc::new(Schema::new(in_files))).with_table_partition_cols(partitions).build(),
+        }
     }
 
     /// The files that may hold rows that match.

@@ -75,14 +75,16 @@ impl Queries {
         let time = |us| lit(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())));
         let mut rows = match source {
             Source::Rollup(rollup_view, grain) => self.table(&view.rollups, &[])?.filter(
-                ident("grain").eq(lit(grain.as_str()))
+                ident("grain")
+                    .eq(lit(grain.as_str()))
                     .and(ident("view").eq(lit(rollup_view.as_str())))
                     .and(ident("bucket").gt_eq(time(report.from_us)))
                     .and(ident("bucket").lt(time(report.to_us))),
             )?,
             Source::Events => self.table(&view.events, &EVENTS_PARTITION_COLUMNS)?.filter(
                 // The day is said too, since files are partitioned by it.
-                ident("event_date").gt_eq(date(report.from_us))
+                ident("event_date")
+                    .gt_eq(date(report.from_us))
                     .and(ident("event_date").lt_eq(date(report.to_us)))
                     .and(ident("occurred_at").gt_eq(time(report.from_us)))
                     .and(ident("occurred_at").lt(time(report.to_us))),
@@ -149,7 +151,10 @@ impl Asked {
             }
         }
         let one_currency = report.group_by.contains(&GroupBy::Dimension(Dimension::Currency))
-            || report.filters.iter().any(|f| f.dimension == Dimension::Currency && !f.negated && f.values.len() == 1 && !f.null);
+            || report
+                .filters
+                .iter()
+                .any(|f| f.dimension == Dimension::Currency && !f.negated && f.values.len() == 1 && !f.null);
         let watches_currency = !one_currency && report.metrics.iter().any(|metric| metric.is_money());
         Self { bases, watches_currency }
     }
@@ -195,7 +200,9 @@ impl Asked {
 
     fn read<'a>(&self, batch: &'a RecordBatch, report: &Report) -> Result<Reader<'a>> {
         let column = |name: String| {
-            batch.column_by_name(&name).ok_or_else(|| LakeError::Damaged { what: format!("the answer has no column {name}") })
+            batch
+                .column_by_name(&name)
+                .ok_or_else(|| LakeError::Damaged { what: format!("the answer has no column {name}") })
         };
         let groups = (0..report.group_by.len()).map(|at| column(group_name(at))).collect::<Result<Vec<_>>>()?;
         let mut sums = HashMap::new();
@@ -260,10 +267,9 @@ pub(super) fn whole(column: &ArrayRef, at: usize) -> Result<i64> {
     let wide = column.as_primitive_opt::<Decimal128Type>().map(|numbers| numbers.value(at));
     let wide = wide.ok_or_else(|| LakeError::Damaged { what: "a sum is not a number".to_owned() })?;
     // Cells saturate at the greatest number of 64 bits, so that one that did is above this too.
-    i64::try_from(wide)
-        .ok()
-        .filter(|sum| sum.unsigned_abs() < 1 << 62)
-        .ok_or_else(|| LakeError::Damaged { what: "amounts add up to more than can be told; ask for a shorter time".to_owned() })
+    i64::try_from(wide).ok().filter(|sum| sum.unsigned_abs() < 1 << 62).ok_or_else(|| LakeError::Damaged {
+        what: "amounts add up to more than can be told; ask for a shorter time".to_owned(),
+    })
 }
 
 /// `value` where the condition holds, else null.
@@ -368,6 +374,9 @@ fn sort(rows: &mut [Vec<Item>], report: &Report) {
     let by_groups = (0..report.group_by.len()).map(|column| (column, Direction::Ascending));
     let keys: Vec<_> = report.order_by.iter().map(|order| (order.column, order.direction)).chain(by_groups).collect();
     rows.sort_by(|a, b| {
-        keys.iter().map(|(column, direction)| a[*column].order(&b[*column], *direction)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+        keys.iter()
+            .map(|(column, direction)| a[*column].order(&b[*column], *direction))
+            .find(|order| order.is_ne())
+            .unwrap_or(Ordering::Equal)
     });
 }

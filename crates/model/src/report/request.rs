@@ -120,12 +120,17 @@ impl TryFrom<&ReportRequest> for Report {
             return Err(error("metrics", "the list is empty", format!("name at least one of {}", metric_names())));
         }
         let metrics = parse_all("metrics", &request.metrics, Metric::parse, metric_list)?;
-        let group_by = parse_all("group_by", &request.group_by, GroupBy::parse, || GroupBy::all().map(GroupBy::as_str).collect())?;
+        let group_by =
+            parse_all("group_by", &request.group_by, GroupBy::parse, || GroupBy::all().map(GroupBy::as_str).collect())?;
         let filters = request.filters.iter().enumerate().map(filter).collect::<Result<_, _>>()?;
         let from_us = instant("from", &request.from)?;
         let to_us = instant("to", &request.to)?;
         if from_us >= to_us {
-            return Err(error("to", format!("{} is not after `from`", request.to), "`from` is inclusive, `to` exclusive"));
+            return Err(error(
+                "to",
+                format!("{} is not after `from`", request.to),
+                "`from` is inclusive, `to` exclusive",
+            ));
         }
         let mut report = Self {
             metrics,
@@ -138,14 +143,16 @@ impl TryFrom<&ReportRequest> for Report {
             limit: limit(request.limit)?,
             format: format(request.format.as_deref())?,
         };
-        report.order_by = request.order_by.iter().enumerate().map(|order| order_by(&report, order)).collect::<Result<_, _>>()?;
+        report.order_by =
+            request.order_by.iter().enumerate().map(|order| order_by(&report, order)).collect::<Result<_, _>>()?;
         Ok(report)
     }
 }
 
 fn filter((at, request): (usize, &FilterRequest)) -> Result<Filter, ReportError> {
     let names = || Dimension::ALL.map(Dimension::as_str).to_vec();
-    let dimension = Dimension::parse(&request.field).ok_or_else(|| unknown(format!("filters[{at}].field"), &request.field, names()))?;
+    let dimension = Dimension::parse(&request.field)
+        .ok_or_else(|| unknown(format!("filters[{at}].field"), &request.field, names()))?;
     let negated = match request.op.as_deref() {
         None | Some("in" | "eq") => false,
         Some("not_in" | "ne") => true,
@@ -154,7 +161,11 @@ fn filter((at, request): (usize, &FilterRequest)) -> Result<Filter, ReportError>
     let null = request.values.iter().any(Option::is_none);
     let values: Vec<String> = request.values.iter().flatten().cloned().collect();
     if values.is_empty() && !null {
-        return Err(error(format!("filters[{at}].values"), "the list is empty", "give at least one value, or null for events without one"));
+        return Err(error(
+            format!("filters[{at}].values"),
+            "the list is empty",
+            "give at least one value, or null for events without one",
+        ));
     }
     Ok(Filter { dimension, negated, values, null })
 }
@@ -170,14 +181,23 @@ fn order_by(report: &Report, (at, request): (usize, &OrderRequest)) -> Result<Or
 
 fn instant(field: &str, text: &str) -> Result<i64, ReportError> {
     text.parse::<Timestamp>().map(|at| at.as_microsecond()).map_err(|_| {
-        error(field, format!("{text:?} is not a time with a zone"), "write RFC 3339, such as 2019-11-24T00:00:00Z or 2019-11-24T00:00:00+09:00")
+        error(
+            field,
+            format!("{text:?} is not a time with a zone"),
+            "write RFC 3339, such as 2019-11-24T00:00:00Z or 2019-11-24T00:00:00+09:00",
+        )
     })
 }
 
 fn time_zone(name: Option<&str>) -> Result<TimeZone, ReportError> {
     let Some(name) = name else { return Ok(TimeZone::UTC) };
-    TimeZone::get(name)
-        .map_err(|_| error("time_zone", format!("{name:?} is not a known time zone"), "use an IANA name, such as Europe/Berlin or UTC"))
+    TimeZone::get(name).map_err(|_| {
+        error(
+            "time_zone",
+            format!("{name:?} is not a known time zone"),
+            "use an IANA name, such as Europe/Berlin or UTC",
+        )
+    })
 }
 
 fn limit(limit: Option<usize>) -> Result<usize, ReportError> {
@@ -225,7 +245,9 @@ fn metric_names() -> String {
 fn unknown(field: String, name: &str, known: Vec<&'static str>) -> ReportError {
     let nearest = known.iter().map(|candidate| (edits(name, candidate), *candidate)).min();
     let cure = match nearest {
-        Some((distance, candidate)) if distance <= 2 || distance * 3 <= name.len() => format!("did you mean {candidate:?}?"),
+        Some((distance, candidate)) if distance <= 2 || distance * 3 <= name.len() => {
+            format!("did you mean {candidate:?}?")
+        }
         _ => format!("use one of {}", known.join(", ")),
     };
     error(field, format!("{name:?} is not known"), cure)
@@ -265,11 +287,25 @@ mod tests {
 
     #[test]
     fn a_wrong_request_is_told_what_where_and_how_to_mend_it() {
-        let request = |rest: &str| format!(r#"{{"metrics":["clicks"],"from":"2019-11-24T00:00:00Z","to":"2019-12-01T00:00:00Z"{rest}}}"#);
-        check(&request(r#","group_by":["campagn_id"]"#), r#"`group_by[0]`: "campagn_id" is not known; did you mean "campaign_id"?"#);
-        check(&request(r#","order_by":[{"field":"ctr"}]"#), r#"`order_by[0].field`: "ctr" is not known; use one of clicks"#);
+        let request = |rest: &str| {
+            format!(r#"{{"metrics":["clicks"],"from":"2019-11-24T00:00:00Z","to":"2019-12-01T00:00:00Z"{rest}}}"#)
+        };
+        check(
+            &request(r#","group_by":["campagn_id"]"#),
+            r#"`group_by[0]`: "campagn_id" is not known; did you mean "campaign_id"?"#,
+        );
+        check(
+            &request(r#","order_by":[{"field":"ctr"}]"#),
+            r#"`order_by[0].field`: "ctr" is not known; use one of clicks"#,
+        );
         check(&request(r#","limit":0"#), "`limit`: 0 rows; ask for at least one row");
-        check(&request(r#","time_zone":"Mars/Olympus""#), r#"`time_zone`: "Mars/Olympus" is not a known time zone; use an IANA name, such as Europe/Berlin or UTC"#);
-        check(r#"{"metrics":["clicks"],"from":"2019-11-24","to":"2019-12-01T00:00:00Z"}"#, r#"`from`: "2019-11-24" is not a time with a zone; write RFC 3339, such as 2019-11-24T00:00:00Z or 2019-11-24T00:00:00+09:00"#);
+        check(
+            &request(r#","time_zone":"Mars/Olympus""#),
+            r#"`time_zone`: "Mars/Olympus" is not a known time zone; use an IANA name, such as Europe/Berlin or UTC"#,
+        );
+        check(
+            r#"{"metrics":["clicks"],"from":"2019-11-24","to":"2019-12-01T00:00:00Z"}"#,
+            r#"`from`: "2019-11-24" is not a time with a zone; write RFC 3339, such as 2019-11-24T00:00:00Z or 2019-11-24T00:00:00+09:00"#,
+        );
     }
 }

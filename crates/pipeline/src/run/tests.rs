@@ -136,7 +136,11 @@ async fn run(journal: &Arc<MemoryJournal>, sink: &TestSink) -> (Result<(), Pipel
         journal: journal.clone(),
         sink: sink.clone(),
         clock: Arc::new(ManualClock::at_us(1_700_000_001_000_000)),
-        settings: PipelineSettings { commit_after: Duration::from_millis(20), commit_events_max: 10, dedup_ttl_s: 3_600 },
+        settings: PipelineSettings {
+            commit_after: Duration::from_millis(20),
+            commit_events_max: 10,
+            dedup_ttl_s: 3_600,
+        },
         metrics: PipelineMetrics::register(&mut Registry::default()),
         progress,
     };

@@ -187,7 +187,11 @@ fn compare(truth: &Truth, figures: &Value) -> (Table, bool) {
         row("  robots".to_owned(), figure(format!("invalid_givt_{kind}s")), known(&truth.invalid_givt));
     }
     row("cost, micros (all currencies)".to_owned(), figure("cost_micros".to_owned()), truth.cost_micros.values().sum());
-    row("revenue, micros (all currencies)".to_owned(), figure("revenue_micros".to_owned()), truth.revenue_micros.values().sum());
+    row(
+        "revenue, micros (all currencies)".to_owned(),
+        figure("revenue_micros".to_owned()),
+        truth.revenue_micros.values().sum(),
+    );
     for at in [1, 2] {
         if let Some(column) = table.column_mut(at) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -218,7 +222,11 @@ impl DemoFolder {
     fn new(arguments: &DemoArguments) -> Result<Self> {
         if let Some(path) = &arguments.data {
             let is_empty = !path.exists() || std::fs::read_dir(path)?.next().is_none();
-            ensure!(is_empty, "`{}` is not empty; the demo compares with a known truth, and needs a fresh folder", path.display());
+            ensure!(
+                is_empty,
+                "`{}` is not empty; the demo compares with a known truth, and needs a fresh folder",
+                path.display()
+            );
             return Ok(Self { path: path.clone(), is_ours: false });
         }
         let path = std::env::temp_dir().join(format!("tally-demo-{}", std::process::id()));

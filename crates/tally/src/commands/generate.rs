@@ -24,9 +24,11 @@ pub fn run(arguments: &GenerateArguments) -> Result<()> {
 }
 
 fn plan(arguments: &GenerateArguments) -> Result<Plan> {
-    let mut plan = Plan { seed: arguments.seed, events: arguments.events, duration_s: arguments.duration_s, ..Plan::default() };
+    let mut plan =
+        Plan { seed: arguments.seed, events: arguments.events, duration_s: arguments.duration_s, ..Plan::default() };
     if let Some(start) = &arguments.start {
-        let start: Timestamp = start.parse().with_context(|| format!("--start {start:?} is no time; write 2026-03-01T00:00:00Z"))?;
+        let start: Timestamp =
+            start.parse().with_context(|| format!("--start {start:?} is no time; write 2026-03-01T00:00:00Z"))?;
         plan.start_us = start.as_microsecond();
     }
     plan.campaigns = arguments.campaigns.unwrap_or(plan.campaigns);

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
-use jiff::{Timestamp, ToSpan};
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 use serde_json::Value;
 use tally_model::report::{FilterRequest, OrderRequest, Report, ReportRequest};
 use tally_model::{Clock, SystemClock};
@@ -27,9 +27,11 @@ pub async fn run(arguments: QueryArguments) -> Result<()> {
 }
 
 fn request(arguments: &QueryArguments) -> Result<ReportRequest> {
-    let zone = TimeZone::get(&arguments.zone).with_context(|| format!("--zone {:?} is no time zone", arguments.zone))?;
+    let zone =
+        TimeZone::get(&arguments.zone).with_context(|| format!("--zone {:?} is no time zone", arguments.zone))?;
     let (earliest, latest) = ("2000-01-01T00:00:00Z".to_owned(), end_of_next_month()?);
-    let order = |name: &String| OrderRequest { field: name.trim_start_matches('-').to_owned(), desc: name.starts_with('-') };
+    let order =
+        |name: &String| OrderRequest { field: name.trim_start_matches('-').to_owned(), desc: name.starts_with('-') };
     Ok(ReportRequest {
         metrics: arguments.metrics.clone(),
         group_by: arguments.by.clone(),

@@ -9,7 +9,10 @@ use super::say;
 use crate::cli::{EncodingArgument, SendArguments};
 
 pub async fn run(arguments: SendArguments) -> Result<ExitCode> {
-    let to = arguments.to.parse().with_context(|| format!("--to {:?} is no URL; write http://127.0.0.1:8080", arguments.to))?;
+    let to = arguments
+        .to
+        .parse()
+        .with_context(|| format!("--to {:?} is no URL; write http://127.0.0.1:8080", arguments.to))?;
     let options = SendOptions {
         batch_events: arguments.batch as usize,
         concurrency: arguments.concurrency,

@@ -32,7 +32,11 @@ fn print(report: &Value) {
     }
     for difference in report["differences"].as_array().into_iter().flatten() {
         let place = difference["place"].as_str().unwrap_or_default();
-        say(format!("DIFFERENCE {place}: expected {}, found {}", number(&difference["expected"]), number(&difference["found"])));
+        say(format!(
+            "DIFFERENCE {place}: expected {}, found {}",
+            number(&difference["expected"]),
+            number(&difference["found"])
+        ));
     }
     match report["differences_total"].as_u64() {
         Some(0) => say("everything holds"),

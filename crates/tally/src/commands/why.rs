@@ -39,7 +39,13 @@ fn print(sighting: &Value) {
     }
     for cell in sighting["cells"].as_array().into_iter().flatten() {
         let values = cell["values"].as_object().into_iter().flatten();
-        let values: Vec<String> = values.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("null"))).collect();
-        say(format!("  cell       {:<15} {} {}", cell["rollup"].as_str().unwrap_or("-"), cell["bucket"].as_str().unwrap_or("-"), values.join(" ")));
+        let values: Vec<String> =
+            values.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("null"))).collect();
+        say(format!(
+            "  cell       {:<15} {} {}",
+            cell["rollup"].as_str().unwrap_or("-"),
+            cell["bucket"].as_str().unwrap_or("-"),
+            values.join(" ")
+        ));
     }
 }

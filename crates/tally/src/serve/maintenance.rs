@@ -51,6 +51,7 @@ impl Maintenance {
     }
 
     pub async fn run(self) {
+        self.measure();
         for round in 1.. {
             tokio::time::sleep(self.every).await;
             self.compact().await;
@@ -69,7 +70,13 @@ impl Maintenance {
                 Ok(done) => {
                     for run in done {
                         self.compactions.get_or_create(&TableLabel { table: run.table }).inc();
-                        debug!(table = run.table, files_before = run.files_before, files_after = run.files_after, rows = run.rows, "compacted");
+                        debug!(
+                            table = run.table,
+                            files_before = run.files_before,
+                            files_after = run.files_after,
+                            rows = run.rows,
+                            "compacted"
+                        );
                     }
                 }
                 Err(error) => {

@@ -41,8 +41,8 @@ impl Operations {
         if !*self.pipeline_runs.borrow() {
             return Some("the pipeline stopped: events are kept but not counted; see the log for the cause".to_owned());
         }
-        if self.progress.borrow().watermark_us == 0 {
-            return Some("catching up with the journal".to_owned());
+        if !self.progress.borrow().recovered {
+            return Some("taking up what the last run left".to_owned());
         }
         None
     }
@@ -55,7 +55,12 @@ struct Queue(Arc<DiskJournal>);
 impl Collector for Queue {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let queued = ConstGauge::new(self.0.queued_bytes() as u64);
-        let metric = encoder.encode_descriptor("tally_journal_queued_bytes", "Bytes that wait for the disk", None, queued.metric_type())?;
+        let metric = encoder.encode_descriptor(
+            "tally_journal_queued_bytes",
+            "Bytes that wait for the disk",
+            None,
+            queued.metric_type(),
+        )?;
         queued.encode(metric)
     }
 }

@@ -11,7 +11,8 @@ use super::server::{Server, click, ndjson};
 fn bad_input_is_told_apart_and_good_events_beside_it_count() {
     let server = Server::start();
     let good = click(1, "good").to_string();
-    let future = json!({"kind": "click", "campaign_id": "c", "ad_id": "a", "occurred_at": "2040-01-01T00:00:00Z"}).to_string();
+    let future =
+        json!({"kind": "click", "campaign_id": "c", "ad_id": "a", "occurred_at": "2040-01-01T00:00:00Z"}).to_string();
     let no_uuid = json!({"event_id": "17", "kind": "click", "campaign_id": "c", "ad_id": "a"}).to_string();
     let wrong_type = json!({"kind": "click", "campaign_id": "c", "ad_id": "a", "cost_micros": "much"}).to_string();
     let long = format!(r#"{{"kind":"click","campaign_id":"c","ad_id":"a","referrer":"{}"}}"#, "x".repeat(10 << 20));
@@ -23,13 +24,15 @@ fn bad_input_is_told_apart_and_good_events_beside_it_count() {
         assert_eq!((status, problem["field"].as_str()), (400, Some(field)), "{answer}");
         assert!(problem["cure"].as_str().is_some_and(|cure| cure.len() > 10), "{answer}");
     }
-    let batch = [good.as_str(), "{nonsense", &wrong_type, &no_uuid, &future, &long, "{\"kind\":\"click\"}", &extra].join("\n");
+    let batch =
+        [good.as_str(), "{nonsense", &wrong_type, &no_uuid, &future, &long, "{\"kind\":\"click\"}", &extra].join("\n");
     let mut batch = batch.into_bytes();
     batch.extend_from_slice(b"\n{\"kind\":\"click\",\"campaign_id\":\"\xff\xfe\",\"ad_id\":\"a\"}\n");
     let (status, answer) = server.post("/v1/events/batch", batch, &[]);
     let answer: Value = serde_json::from_str(&answer).unwrap();
     assert_eq!((status, &answer["accepted"], &answer["rejected"]), (202, &json!(2), &json!(7)), "{answer}");
-    let lines: Vec<i64> = answer["errors"].as_array().unwrap().iter().map(|error| error["line"].as_i64().unwrap()).collect();
+    let lines: Vec<i64> =
+        answer["errors"].as_array().unwrap().iter().map(|error| error["line"].as_i64().unwrap()).collect();
     assert_eq!(lines, [2, 3, 4, 5, 6, 7, 9]);
 
     assert_eq!(server.post("/v1/events/batch", "", &[]).0, 400, "an empty batch");
@@ -51,7 +54,11 @@ fn a_body_of_a_gigabyte_is_refused_before_it_is_read() {
     write!(stream, "POST /v1/events/batch HTTP/1.1\r\nhost: t\r\ncontent-length: 1073741824\r\n\r\n").unwrap();
     let mut answer = [0; 4_096];
     let n = stream.read(&mut answer).unwrap();
-    assert!(String::from_utf8_lossy(&answer[..n]).starts_with("HTTP/1.1 413"), "{}", String::from_utf8_lossy(&answer[..n]));
+    assert!(
+        String::from_utf8_lossy(&answer[..n]).starts_with("HTTP/1.1 413"),
+        "{}",
+        String::from_utf8_lossy(&answer[..n])
+    );
     assert_eq!(server.post("/v1/events/batch", ndjson(&[click(1, "c")]), &[]).0, 202);
 }
 

@@ -13,12 +13,21 @@ fn generated_traffic_is_counted_as_its_truth_says_from_server_and_folder_alike()
     let output = server.tally(&["generate", "--events", "20000", "--seed", "7", "--output", events, "--truth", truth]);
     assert!(output.status.success(), "{}", said(&output));
     let output = server.tally(&["send", events, "--to", &server.url("")]);
-    assert!(output.status.success() && said(&output).contains("20000 events accepted, 0 rejected"), "{}", said(&output));
+    assert!(
+        output.status.success() && said(&output).contains("20000 events accepted, 0 rejected"),
+        "{}",
+        said(&output)
+    );
     server.wait_until_counted();
 
     let truth: Value = serde_json::from_slice(&std::fs::read(truth).unwrap()).unwrap();
     let ask = |place: &[&str]| -> Value {
-        let mut arguments = vec!["query", "impressions,clicks,conversions,duplicate_clicks,invalid_givt_clicks,cost_micros", "--format", "json"];
+        let mut arguments = vec![
+            "query",
+            "impressions,clicks,conversions,duplicate_clicks,invalid_givt_clicks,cost_micros",
+            "--format",
+            "json",
+        ];
         arguments.extend(place);
         let output = server.tally(&arguments);
         assert!(output.status.success(), "{}", said(&output));
@@ -43,18 +52,37 @@ fn generated_traffic_is_counted_as_its_truth_says_from_server_and_folder_alike()
 #[test]
 fn query_verify_and_why_speak_to_people() {
     let server = Server::start();
-    let events: Vec<Value> = (0..1_500).map(|id| click(id, if id % 3 == 0 { "one" } else { "two" })).chain([click(5, "two")]).collect();
+    let events: Vec<Value> =
+        (0..1_500).map(|id| click(id, if id % 3 == 0 { "one" } else { "two" })).chain([click(5, "two")]).collect();
     assert_eq!(server.post("/v1/events/batch", ndjson(&events), &[]).0, 202);
     server.wait_until_counted();
     let url = server.url("");
-    let table = said(&server.tally(&["query", "clicks,ctr", "--by", "campaign_id", "--order", "-clicks", "--server", &url]));
+    let table =
+        said(&server.tally(&["query", "clicks,ctr", "--by", "campaign_id", "--order", "-clicks", "--server", &url]));
     assert!(table.contains("two") && table.contains("1,000") && table.contains("campaign_month"), "{table}");
-    let csv = said(&server.tally(&["query", "clicks", "--by", "campaign_id", "--where", "campaign_id=one", "--format", "csv", "--server", &url]));
+    let csv = said(&server.tally(&[
+        "query",
+        "clicks",
+        "--by",
+        "campaign_id",
+        "--where",
+        "campaign_id=one",
+        "--format",
+        "csv",
+        "--server",
+        &url,
+    ]));
     assert_eq!(csv, "campaign_id,clicks\none,500\n");
     let proof = said(&server.tally(&["verify", "--recount", "--server", &url]));
-    assert!(proof.contains("1,501 received = 1,500 counted + 1 duplicate") && proof.contains("everything holds"), "{proof}");
+    assert!(
+        proof.contains("1,501 received = 1,500 counted + 1 duplicate") && proof.contains("everything holds"),
+        "{proof}"
+    );
     let life = said(&server.tally(&["why", &uuid::Uuid::from_u128(5).to_string(), "--server", &url]));
-    assert!(life.contains("came in 2 time(s)") && life.contains("click duplicate (same_id: first seen at offset"), "{life}");
+    assert!(
+        life.contains("came in 2 time(s)") && life.contains("click duplicate (same_id: first seen at offset"),
+        "{life}"
+    );
     let unknown = server.tally(&["query", "clics", "--server", &url]);
     assert!(!unknown.status.success() && said(&unknown).contains("did you mean \"clicks\"?"), "{}", said(&unknown));
 }

@@ -31,7 +31,8 @@ fn health_readiness_and_metrics_tell_the_state() {
 #[test]
 fn a_click_is_redirected_and_a_pixel_shown_and_both_count() {
     let server = Server::with(&[("TALLY__CAPTURE__REDIRECT_HOSTS", "shop.example")]);
-    let (status, headers, _) = server.head_and_body("/v1/click?campaign_id=c&ad_id=a&to=https%3A%2F%2Fshop.example%2Fp%3Fx%3D1");
+    let (status, headers, _) =
+        server.head_and_body("/v1/click?campaign_id=c&ad_id=a&to=https%3A%2F%2Fshop.example%2Fp%3Fx%3D1");
     assert_eq!(status, 302);
     let to = headers["location"].to_str().unwrap();
     assert!(to.starts_with("https://shop.example/p?x=1&click_id="), "{to}");

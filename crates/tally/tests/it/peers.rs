@@ -14,7 +14,9 @@ fn python() -> Option<String> {
         return Some(python);
     }
     assert!(std::env::var("CI").is_err(), "CI must have the peers: pip install deltalake duckdb pyarrow");
-    eprintln!("SKIPPED: {python} has no deltalake, duckdb and pyarrow; install them with pip, or set TALLY_TEST_PYTHON");
+    eprintln!(
+        "SKIPPED: {python} has no deltalake, duckdb and pyarrow; install them with pip, or set TALLY_TEST_PYTHON"
+    );
     None
 }
 
@@ -27,12 +29,12 @@ for name in ("events", "rollups"):
     out[f"{name}_rows"] = table.to_pyarrow_table().num_rows
     arrow = table.to_pyarrow_table()
     duckdb.register(name, arrow)
-out["counted"] = duckdb.sql("select count(*) from events where verdict = 'counted'").fetchone()[0]
+out["counted"] = duckdb.sql("select count(*) from events where verdict = 'counted'").fetchall()[0][0]
 out["by_region"] = dict(duckdb.sql("select region, count(*) from events group by 1 order by 1").fetchall())
 out["rollups"] = {f"{v}_{g}": n for v, g, n in duckdb.sql('select "view", grain, sum(clicks) from rollups group by 1, 2').fetchall()}
-out["cost"] = int(duckdb.sql("select sum(cost_micros) from rollups where grain = 'day' and \"view\" = 'geo'").fetchone()[0])
+out["cost"] = int(duckdb.sql("select sum(cost_micros) from rollups where grain = 'day' and \"view\" = 'geo'").fetchall()[0][0])
 files = DeltaTable(f"{sys.argv[1]}/lake/events").file_uris()
-out["parquet"] = duckdb.sql(f"select count(*) from read_parquet({files!r}) where verdict = 'counted'").fetchone()[0]
+out["parquet"] = duckdb.sql(f"select count(*) from read_parquet({files!r}) where verdict = 'counted'").fetchall()[0][0]
 print(json.dumps(out))
 "#;
 

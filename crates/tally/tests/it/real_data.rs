@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::server::{BINARY, Server};
+use super::server::{BINARY, Server, metric};
 
 /// The folder with the data, beside the checkout; where it is missing these tests have nothing to test.
 fn data() -> Option<PathBuf> {
@@ -44,15 +44,18 @@ impl Lines {
     }
 }
 
-fn send_through_kills(server: &mut Server, file: &Path, kills_after_ms: &[u64]) {
+/// Kills the server each time that it has made so many more records durable, and starts it again; the sender goes on by itself.
+fn send_through_kills(server: &mut Server, file: &Path, kills_after_records: &[usize]) {
     let mut sending = Command::new(BINARY)
-        .args(["send", "--batch", "500", "--concurrency", "2", "--to", &server.url("")])
+        .args(["send", "--batch", "250", "--concurrency", "2", "--to", &server.url("")])
         .arg(file)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    for after_ms in kills_after_ms {
-        std::thread::sleep(Duration::from_millis(*after_ms));
+    for records in kills_after_records {
+        while metric(&server.get("/metrics").1, "tally_journal_records_total") < *records as f64 {
+            assert!(sending.try_wait().unwrap().is_none(), "everything was sent before the kill");
+        }
         server.kill();
         std::thread::sleep(Duration::from_millis(100));
         server.restart();
@@ -103,7 +106,11 @@ fn compare(server: &Server, truth: &Value, campaigns: &[&str], zone: &str) {
         }));
         assert_eq!(rows[0][format!("{kind}s")], truth["net"][kind]);
         assert_eq!(rows[0]["cost_micros"], truth["cost_micros"][kind]);
-        assert_eq!(rows[0]["users"].as_u64(), Some(truth["distinct_users"][kind].as_u64().unwrap_or(0)), "from raw, hence exact");
+        assert_eq!(
+            rows[0]["users"].as_u64(),
+            Some(truth["distinct_users"][kind].as_u64().unwrap_or(0)),
+            "from raw, hence exact"
+        );
         let (gross, net) = (rows[0][format!("gross_{kind}s")].as_u64().unwrap(), truth["net"][kind].as_u64().unwrap());
         assert_eq!(rows[0][format!("duplicate_{kind}s")].as_u64(), Some(gross - net), "what came in minus what counts");
         assert!(gross >= 2 * truth["received"][kind].as_u64().unwrap(), "both times everything arrived");
@@ -122,8 +129,9 @@ fn check(set: &str, campaigns: &[&str], zone: &str) {
     lines.write(&second);
 
     let mut server = Server::start();
-    send_through_kills(&mut server, &first, &[250, 600]);
-    send_through_kills(&mut server, &second, &[400]);
+    let all = lines.0.len();
+    send_through_kills(&mut server, &first, &[all / 7, all / 3]);
+    send_through_kills(&mut server, &second, &[all / 4]);
     server.wait_until_counted();
     compare(&server, &truth, campaigns, zone);
     server.verify();

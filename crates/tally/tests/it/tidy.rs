@@ -21,7 +21,8 @@ fn crates() -> BTreeMap<String, String> {
 fn only_the_lake_names_the_heavy_engines() {
     for (name, manifest) in crates() {
         let heavy = ["datafusion", "deltalake-core", "parquet", "arrow"];
-        let named: Vec<_> = heavy.iter().filter(|crate_name| manifest.contains(&format!("{crate_name}.workspace"))).collect();
+        let named: Vec<_> =
+            heavy.iter().filter(|crate_name| manifest.contains(&format!("{crate_name}.workspace"))).collect();
         assert!(name == "lake" || named.is_empty(), "{name} names {named:?}");
     }
 }
@@ -30,14 +31,20 @@ fn only_the_lake_names_the_heavy_engines() {
 fn the_crate_graph_is_the_one_that_architecture_shows() {
     let mut graph = BTreeMap::new();
     for (name, manifest) in crates() {
-        let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or("").split("\n[").next().unwrap_or("").to_owned();
-        let ours = dependencies.lines().filter_map(|line| line.strip_prefix("tally-")?.strip_suffix(".workspace = true").map(str::to_owned));
+        let dependencies =
+            manifest.split("[dependencies]").nth(1).unwrap_or("").split("\n[").next().unwrap_or("").to_owned();
+        let ours = dependencies
+            .lines()
+            .filter_map(|line| line.strip_prefix("tally-")?.strip_suffix(".workspace = true").map(str::to_owned));
         graph.insert(name, ours.collect::<BTreeSet<_>>());
     }
     let mut shown = BTreeMap::new();
     for line in read("ARCHITECTURE.md").lines() {
         if let Some((name, dependencies)) = line.split_once(" -> ") {
-            let names = dependencies.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty() && name != "nothing");
+            let names = dependencies
+                .split(',')
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty() && name != "nothing");
             shown.insert(name.trim().to_owned(), names.collect::<BTreeSet<_>>());
         }
     }

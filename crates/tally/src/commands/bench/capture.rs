@@ -25,18 +25,27 @@ pub(super) async fn run(connections: usize, seconds: u64, rounds: usize) -> Resu
         .map(|line| format!("POST /v1/events HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{line}", line.len()).into_bytes())
         .collect();
     let event_bytes: usize = events.iter().map(Vec::len).sum::<usize>() / events.len();
-    say(format!("closed loop, {connections} connections, {rounds} rounds of {seconds} s each, requests of {event_bytes} bytes"));
+    say(format!(
+        "closed loop, {connections} connections, {rounds} rounds of {seconds} s each, requests of {event_bytes} bytes"
+    ));
     let (mut empties, mut durables) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         empties.push(round(&server, &empty, connections, seconds).await?);
         durables.push(round(&server, &events, connections, seconds).await?);
     }
     let (empty, durable) = (Summary::of(&empties), Summary::of(&durables));
-    say(format!("{:<22} {:>12} {:>14} {:>10} {:>10} {:>10}", "", "requests/s", "CPU us/request", "p50 ms", "p99 ms", "p99.9 ms"));
+    say(format!(
+        "{:<22} {:>12} {:>14} {:>10} {:>10} {:>10}",
+        "", "requests/s", "CPU us/request", "p50 ms", "p99 ms", "p99.9 ms"
+    ));
     for (name, summary) in [("empty answer", &empty), ("event, after its sync", &durable)] {
         say(format!(
             "{name:<22} {:>12} {:>14.1} {:>10.2} {:>10.2} {:>10.2}",
-            grouped(summary.per_second as i64), summary.cpu_us, summary.p50_ms, summary.p99_ms, summary.p999_ms
+            grouped(summary.per_second as i64),
+            summary.cpu_us,
+            summary.p50_ms,
+            summary.p99_ms,
+            summary.p999_ms
         ));
     }
     say(format!(

@@ -32,7 +32,10 @@ impl ServerProcess {
             .context("cannot start the server")?;
         let server = Self { child, address, data };
         let started = Instant::now();
-        while reqwest::get(format!("{}/readyz", server.url())).await.map_or(true, |answer| !answer.status().is_success()) {
+        while reqwest::get(format!("{}/readyz", server.url()))
+            .await
+            .map_or(true, |answer| !answer.status().is_success())
+        {
             if started.elapsed() > START_TIME {
                 bail!("the server did not become ready within {} s", START_TIME.as_secs());
             }
@@ -47,7 +50,8 @@ impl ServerProcess {
 
     /// CPU time so far, of all its threads.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("cannot read the server's CPU time")?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
+            .context("cannot read the server's CPU time")?;
         // After the name, which may hold anything, in brackets: utime and stime are the 12th and 13th fields.
         let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
@@ -56,7 +60,8 @@ impl ServerProcess {
 
     /// The most memory that it has held.
     pub fn peak_memory_bytes(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).context("cannot read the server's memory")?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .context("cannot read the server's memory")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         kib.map(|kib| kib * 1_024).context("the kernel does not tell the server's memory")

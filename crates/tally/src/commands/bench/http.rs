@@ -38,7 +38,8 @@ impl Connection {
 fn whole_answer(bytes: &[u8]) -> Result<Option<u16>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end])?.to_ascii_lowercase();
-    let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok()).context("an answer without a status")?;
+    let status =
+        head.split_whitespace().nth(1).and_then(|status| status.parse().ok()).context("an answer without a status")?;
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
     let Some(length) = length.map(|length| length.trim().parse::<usize>()).transpose()? else {
         bail!("an answer without a length");

@@ -41,7 +41,10 @@ async fn measure(events: u64, concurrency: u16, file: &std::path::Path) -> Resul
     ensure_equal(&server, &truth).await?;
 
     let n = events as f64;
-    say(format!("{} events, {concurrency} requests at once, all figures equal the generated truth", grouped(events as i64)));
+    say(format!(
+        "{} events, {concurrency} requests at once, all figures equal the generated truth",
+        grouped(events as i64)
+    ));
     say(format!("acknowledged      {:>12} events/s", grouped((n / acknowledged.as_secs_f64()) as i64)));
     say(format!("HTTP to queryable {:>12} events/s", grouped((n / queryable.as_secs_f64()) as i64)));
     say(format!("server CPU        {:>12.2} us/event ({} events/s/core)", cpu * 1e6 / n, grouped((n / cpu) as i64)));
@@ -50,13 +53,20 @@ async fn measure(events: u64, concurrency: u16, file: &std::path::Path) -> Resul
         let bytes = table_bytes(&server, table).await?;
         say(format!("{table:<7} on disk   {:>12.1} bytes/event", bytes / n));
     }
-    say(format!("lake folder       {:>12.1} bytes/event, replaced files that are not yet swept included", folder_bytes(&server.data.join("lake")) as f64 / n));
-    say(format!("to a report       {:>12.1} s from answer to figure (median of {PROBES} single clicks)", visibility(&server).await?));
+    say(format!(
+        "lake folder       {:>12.1} bytes/event, replaced files that are not yet swept included",
+        folder_bytes(&server.data.join("lake")) as f64 / n
+    ));
+    say(format!(
+        "to a report       {:>12.1} s from answer to figure (median of {PROBES} single clicks)",
+        visibility(&server).await?
+    ));
     Ok(())
 }
 
 async fn ask(server: &ServerProcess, question: &Value) -> Result<Value> {
-    let answer: Value = reqwest::Client::new().post(format!("{}/v1/query", server.url())).json(question).send().await?.json().await?;
+    let answer: Value =
+        reqwest::Client::new().post(format!("{}/v1/query", server.url())).json(question).send().await?.json().await?;
     Ok(answer["rows"][0].clone())
 }
 
@@ -77,7 +87,8 @@ async fn wait_until_counted(server: &ServerProcess, events: u64) -> Result<()> {
 }
 
 async fn ensure_equal(server: &ServerProcess, truth: &Truth) -> Result<()> {
-    let row = ask(server, &question(&["impressions", "clicks", "conversions", "cost_micros", "revenue_micros"])).await?;
+    let row =
+        ask(server, &question(&["impressions", "clicks", "conversions", "cost_micros", "revenue_micros"])).await?;
     for kind in ["impression", "click", "conversion"] {
         let known = truth.counted.get(kind).copied().unwrap_or(0);
         ensure!(row[format!("{kind}s")] == known, "{kind}s are {}, the truth is {known}", row[format!("{kind}s")]);
@@ -92,7 +103,11 @@ async fn table_bytes(server: &ServerProcess, table: &str) -> Result<f64> {
     tokio::time::sleep(Duration::from_secs(if table == "events" { 25 } else { 0 })).await;
     let metrics = reqwest::get(format!("{}/metrics", server.url())).await?.text().await?;
     let name = format!("tally_lake_size_bytes{{table=\"{table}\"}} ");
-    Ok(metrics.lines().find_map(|line| line.strip_prefix(&name)).and_then(|value| value.parse().ok()).unwrap_or(f64::NAN))
+    Ok(metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(&name))
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(f64::NAN))
 }
 
 /// Seconds from the answer to a click until a report counts it.
