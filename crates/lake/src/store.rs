@@ -27,7 +27,7 @@ pub(crate) struct SyncedStore {
 }
 
 impl SyncedStore {
-    pub fn new() -> Arc<dyn ObjectStore> {
+    pub fn open() -> Arc<dyn ObjectStore> {
         Arc::new(Self { files: LocalFileSystem::new() })
     }
 
@@ -181,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_given_once_and_nothing_unfinished_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let store = SyncedStore::new();
+        let store = SyncedStore::open();
         let at = Path::from_absolute_path(folder.path().join("new/deep/file")).unwrap();
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         store.put_opts(&at, "one".into(), create.clone()).await.unwrap();

@@ -71,7 +71,7 @@ impl Lake {
     /// Opens the tables below `folder`, or makes them. `partitions` is how many the log has; those that have events already
     /// are known without it.
     pub async fn open(folder: &Path, partitions: u16, clock: Arc<dyn Clock>) -> Result<Self> {
-        Self::open_on(SyncedStore::new(), folder, partitions, clock).await
+        Self::open_on(SyncedStore::open(), folder, partitions, clock).await
     }
 
     /// The same, writing through another store: one that fails on purpose, in tests and simulations.

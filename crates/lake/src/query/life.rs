@@ -52,7 +52,7 @@ impl Queries {
     /// Everything known of an id; no sightings where the lake has none.
     pub async fn life(&self, id: EventId) -> Result<Life> {
         let view = self.current();
-        let store = SyncedStore::new();
+        let store = SyncedStore::open();
         let mut sightings = Vec::new();
         let files = view.events.files.iter().cloned();
         let search = async |file: Arc<LiveFile>| -> Result<Vec<LifeEvent>> {
