@@ -15,7 +15,8 @@ const T0_US: i64 = 1_700_000_000_000_000;
 const MINUTE_US: i64 = 60_000_000;
 
 fn judged(offset: u64, id: u128, at_us: i64, verdict: Verdict) -> Judged {
-    let mut event = Event::new(Uuid::from_u128(id), Kind::Click, at_us, if id.is_multiple_of(2) { "even" } else { "odd" }, "ad");
+    let mut event =
+        Event::new(Uuid::from_u128(id), Kind::Click, at_us, if id.is_multiple_of(2) { "even" } else { "odd" }, "ad");
     event.received_at_us = T0_US + offset as i64 * 1_000;
     event.country = Country::parse(["DE", "US", "JP"][(id % 3) as usize]);
     event.region = Region::of(event.country);
