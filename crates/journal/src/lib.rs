@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tally_model::{Offset, Partition, Positions};
 
-pub use disk::{DiskJournal, DiskOptions, SyncReport};
+pub use disk::{Claim, DiskJournal, DiskOptions, OsFolder, Stepped, Stepper, Storage, StoredFile, SyncReport};
 pub use memory::MemoryJournal;
 pub use receipt::Receipt;
 

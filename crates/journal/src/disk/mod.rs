@@ -2,8 +2,8 @@
 //! reading gives a total order.
 //!
 //! In the order that a record travels: [`queue`] holds what was handed over, [`writer`] makes it durable, [`block`] is
-//! how it lies on disk, [`segment`] where, [`spares`] keeps files ready for that, [`log`] knows what is durable,
-//! [`reader`] gives it back, and [`recover`] finds it again after a restart.
+//! how it lies on disk, [`segment`] where, [`storage`] what files are, [`spares`] keeps them ready, [`log`] knows what is
+//! durable, [`reader`] gives it back, and [`recover`] finds it again after a restart. [`stepper`] takes the threads' place.
 
 mod block;
 mod log;
@@ -12,13 +12,13 @@ mod reader;
 mod recover;
 mod segment;
 mod spares;
+mod stepper;
+mod storage;
 mod writer;
 
 use std::fmt;
-use std::fs::{self, File, TryLockError};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -29,14 +29,13 @@ use self::queue::{Append, Queue};
 use self::reader::DiskReader;
 use self::segment::io_error;
 use self::spares::Spares;
+pub use self::stepper::{Stepped, Stepper};
+pub use self::storage::{Claim, OsFolder, Storage, StoredFile};
 use self::writer::Writer;
 use crate::{Journal, JournalError, Reader, Receipt, Record, check_partitions};
 
-/// Makes a file's contents durable.
-pub type SyncFile = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
-
 pub struct DiskOptions {
-    pub folder: PathBuf,
+    pub storage: Arc<dyn Storage>,
     /// Fixed when the folder is first opened.
     pub partitions: u16,
     /// The length of one file; also bounds what one append may hold.
@@ -47,20 +46,22 @@ pub struct DiskOptions {
     pub queue_bytes_max: usize,
     /// Told of each group commit, on the writing thread, so it must be quick.
     pub on_sync: Box<dyn Fn(&SyncReport) + Send + Sync>,
-    /// How a file is made durable. Tests let it fail.
-    pub sync: SyncFile,
 }
 
 impl DiskOptions {
     pub fn new(folder: impl Into<PathBuf>, partitions: u16) -> Self {
+        Self::on(Arc::new(OsFolder::new(folder)), partitions)
+    }
+
+    /// The same in another storage: one that fails on purpose, in tests and simulations.
+    pub fn on(storage: Arc<dyn Storage>, partitions: u16) -> Self {
         Self {
-            folder: folder.into(),
+            storage,
             partitions,
             segment_bytes: 32 * 1024 * 1024,
             retain_bytes: 1024 * 1024 * 1024,
             queue_bytes_max: 64 * 1024 * 1024,
             on_sync: Box::new(|_| {}),
-            sync: Box::new(File::sync_data),
         }
     }
 }
@@ -83,15 +84,14 @@ pub struct DiskJournal {
     running: Mutex<Option<Running>>,
     /// Held until this is dropped, never read: whoever has the lock has the folder, also while what was closed is still
     /// read to its end.
-    _lock: File,
+    _claim: Claim,
 }
 
 /// What the threads, the readers and the front share.
 struct Shared {
-    folder: PathBuf,
+    storage: Arc<dyn Storage>,
     partitions: u16,
     segment_bytes: u32,
-    sync: SyncFile,
     on_sync: Box<dyn Fn(&SyncReport) + Send + Sync>,
     queue: Queue,
     log: Log,
@@ -106,7 +106,24 @@ struct Running {
 
 impl DiskJournal {
     pub fn open(options: DiskOptions) -> Result<Arc<Self>, JournalError> {
-        let DiskOptions { folder, partitions, segment_bytes, retain_bytes, queue_bytes_max, on_sync, sync } = options;
+        let (journal, writer) = Self::recovered(options)?;
+        let shared = &journal.shared;
+        let preparing = Arc::clone(shared);
+        let preparer = spawn("journal-spares", move || preparing.spares.run())?;
+        let writer = spawn("journal-writer", move || writer.run()).inspect_err(|_| shared.spares.stop())?;
+        *journal.running() = Some(Running { writer, preparer });
+        Ok(Arc::new(journal))
+    }
+
+    /// The same without threads: nothing is written but by the stepper's steps, so that a simulation decides when.
+    pub fn open_stepped(options: DiskOptions) -> Result<(Arc<Self>, Stepper), JournalError> {
+        let (journal, writer) = Self::recovered(options)?;
+        let stepper = Stepper::new(Arc::clone(&journal.shared), writer);
+        Ok((Arc::new(journal), stepper))
+    }
+
+    fn recovered(options: DiskOptions) -> Result<(Self, Writer), JournalError> {
+        let DiskOptions { storage, partitions, segment_bytes, retain_bytes, queue_bytes_max, on_sync } = options;
         // A segment takes its own first block and at least one more.
         let overhead = 2 * block::overhead_bytes(partitions) + block::ALIGN;
         let payload_bytes_max = (segment_bytes as usize).saturating_sub(overhead).min(queue_bytes_max);
@@ -114,37 +131,35 @@ impl DiskJournal {
             let doing = format!("open a journal of {partitions} partitions in segments of {segment_bytes} bytes");
             return Err(JournalError::Io { doing, cause: "there is no room for a record; raise both".into() });
         }
-        create_folder(&folder).map_err(|error| io_error(format!("create `{}`", folder.display()), &error))?;
-        let lock = lock(&folder)?;
-
-        let mut recovered = recover::recover(&folder, partitions, &sync)?;
+        let claim = storage.claim()?;
+        let mut recovered = recover::recover(storage.as_ref(), partitions)?;
         let (file, last) = match (recovered.file.take(), recovered.segments.back()) {
             (Some(file), Some(last)) => (file, last.clone()),
             _ => {
-                let spare = spares::zeroed(segment::spare_path(&folder, 0), segment_bytes).map_err(|error| {
-                    io_error(format!("prepare the first journal segment in `{}`", folder.display()), &error)
+                let spare = spares::zeroed(storage.as_ref(), segment::spare_name(0), segment_bytes);
+                let spare = spare.map_err(|error| {
+                    io_error(format!("prepare the first journal segment in `{}`", storage.path("").display()), &error)
                 })?;
-                let (file, first) = segment::begin(&folder, &spare, 1, &recovered.end, &sync)?;
+                let first = segment::begin(storage.as_ref(), &spare, 1, &recovered.end)?;
                 recovered.segments.push_back(first.clone());
-                (file, first)
+                (spare.file, first)
             }
         };
         let shared = Arc::new(Shared {
-            spares: Spares::new(folder.clone(), segment_bytes),
+            spares: Spares::new(Arc::clone(&storage), segment_bytes),
             log: Log::new(recovered.segments, recovered.end.clone()),
             queue: Queue::new(queue_bytes_max),
-            folder,
+            storage,
             partitions,
             segment_bytes,
-            sync,
             on_sync,
         });
         let writer = Writer::new(Arc::clone(&shared), file, last.tag, last.durable_bytes, recovered.end)?;
-        let preparing = Arc::clone(&shared);
-        let preparer = spawn("journal-spares", move || preparing.spares.run())?;
-        let writer = spawn("journal-writer", move || writer.run()).inspect_err(|_| shared.spares.stop())?;
-        let running = Mutex::new(Some(Running { writer, preparer }));
-        Ok(Arc::new(Self { shared, payload_bytes_max, retain_bytes, running, _lock: lock }))
+        Ok((Self { shared, payload_bytes_max, retain_bytes, running: Mutex::default(), _claim: claim }, writer))
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How much waits for the disk, of `queue_bytes_max`.
@@ -196,9 +211,9 @@ impl Journal for DiskJournal {
 
     fn close(&self) {
         // Held to the end: whoever else closes may rely on it as well.
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Running { writer, preparer }) = running.take() else { return };
+        let mut running = self.running();
         self.shared.queue.stop(JournalError::Closed);
+        let Some(Running { writer, preparer }) = running.take() else { return };
         // A thread that panicked has said so itself, by poisoning.
         let _ = writer.join();
         self.shared.spares.stop();
@@ -214,31 +229,7 @@ impl Drop for DiskJournal {
 
 impl fmt::Debug for DiskJournal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("DiskJournal").field("folder", &self.shared.folder).finish_non_exhaustive()
-    }
-}
-
-/// Creates what is missing of a folder's path, durably.
-fn create_folder(folder: &Path) -> io::Result<()> {
-    let parts = folder.ancestors().filter(|part| !part.as_os_str().is_empty());
-    let missing: Vec<_> = parts.take_while(|part| !part.exists()).collect();
-    fs::create_dir_all(folder)?;
-    for created in missing {
-        let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
-        segment::sync_folder(parent.unwrap_or(Path::new(".")))?;
-    }
-    Ok(())
-}
-
-fn lock(folder: &Path) -> Result<File, JournalError> {
-    let path = folder.join("lock");
-    let doing = || format!("lock `{}`", path.display());
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| io_error(doing(), &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalError::Locked { what: format!("`{}` is locked", path.display()) }),
-        Err(TryLockError::Error(error)) => Err(io_error(doing(), &error)),
+        formatter.debug_struct("DiskJournal").field("folder", &self.shared.storage.path("")).finish_non_exhaustive()
     }
 }
 

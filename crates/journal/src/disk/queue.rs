@@ -75,6 +75,11 @@ impl Queue {
         }
     }
 
+    /// How large the first append is, if one waits.
+    pub fn waiting_bytes(&self) -> Option<usize> {
+        self.state().appends.front().map(|first| first.payload_bytes)
+    }
+
     /// As many appends as fit together, in order.
     pub fn take(&self, payload_bytes_max: usize) -> Vec<Append> {
         let mut state = self.state();

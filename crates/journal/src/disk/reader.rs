@@ -4,9 +4,7 @@
 //! tag), the log no longer holds the segment, and the reader says so instead of giving wrong records.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +14,7 @@ use tally_model::Positions;
 use super::block::{self, Tag};
 use super::log::Beyond;
 use super::segment::{self, Segment};
+use super::storage::StoredFile;
 use super::{Shared, recover};
 use crate::{JournalError, Reader, Stored};
 
@@ -38,7 +37,7 @@ struct Place {
     tag: Tag,
     at: u64,
     base: Positions,
-    file: Option<File>,
+    file: Option<Arc<dyn StoredFile>>,
 }
 
 impl Place {
@@ -108,10 +107,10 @@ impl DiskReader {
 
     /// The next bytes of the segment; none if they are not there (any more).
     fn fetch(&mut self, length: usize) -> Result<Option<Bytes>, JournalError> {
-        let path = segment::path(&self.shared.folder, self.place.tag.segment);
+        let name = segment::name(self.place.tag.segment);
         let fetched = match &self.place.file {
             Some(file) => Ok(file),
-            None => File::open(&path).map(|file| &*self.place.file.insert(file)),
+            None => self.shared.storage.open(&name).map(|file| &*self.place.file.insert(file)),
         }
         .and_then(|file| {
             let mut bytes = vec![0; length];
@@ -120,7 +119,10 @@ impl DiskReader {
         match fetched {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => Ok(None),
-            Err(error) => Err(segment::io_error(format!("read journal segment `{}`", path.display()), &error)),
+            Err(error) => {
+                let path = self.shared.storage.path(&name);
+                Err(segment::io_error(format!("read journal segment `{}`", path.display()), &error))
+            }
         }
     }
 
@@ -133,7 +135,7 @@ impl DiskReader {
         if let Some(why) = self.shared.log.stopped() {
             return Err(why);
         }
-        let path = segment::path(&self.shared.folder, self.place.tag.segment);
+        let path = self.shared.storage.path(&segment::name(self.place.tag.segment));
         Err(recover::corrupt(&path, self.place.at, "a durable block is broken"))
     }
 }

@@ -1,25 +1,23 @@
 //! What the folder holds: every whole block is kept, a torn tail is cut, anything else that is broken is refused.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use tally_model::Positions;
 use tracing::{info, warn};
 
-use super::SyncFile;
 use super::block::{self, ALIGN, Block, Damage, HEADER_BYTES, Tag, VERSION};
 use super::segment::{self, Segment, io_error};
+use super::storage::{Storage, StoredFile};
 use crate::JournalError;
 
 /// The segments found, oldest first, and the file of the last one. All empty for a new journal.
-#[derive(Debug)]
 pub struct Recovered {
     pub segments: VecDeque<Segment>,
     pub end: Positions,
-    pub file: Option<File>,
+    pub file: Option<Arc<dyn StoredFile>>,
 }
 
 /// What a segment holds from its first block on.
@@ -37,29 +35,27 @@ pub struct Gap {
     pub valid_at: usize,
 }
 
-pub fn recover(folder: &Path, partitions: u16, sync: &SyncFile) -> Result<Recovered, JournalError> {
-    let (ids, spares) = segment::list(folder).map_err(|error| failed("list", folder, &error))?;
+pub fn recover(storage: &dyn Storage, partitions: u16) -> Result<Recovered, JournalError> {
+    let folder = storage.path("");
+    let (ids, spares) = segment::list(storage).map_err(|error| failed("list", &folder, &error))?;
     for spare in spares {
-        fs::remove_file(&spare).map_err(|error| failed("remove", &spare, &error))?;
+        storage.remove(&spare).map_err(|error| failed("remove", &storage.path(&spare), &error))?;
     }
     let mut recovered = Recovered { segments: VecDeque::new(), end: Positions::start(partitions), file: None };
-    let mut bytes = Vec::new();
     for (at, &id) in ids.iter().enumerate() {
-        let path = segment::path(folder, id);
+        let path = storage.path(&segment::name(id));
         if let Some(previous) = recovered.segments.back()
             && previous.tag.segment + 1 != id
         {
-            let missing = segment::path(folder, previous.tag.segment + 1);
+            let missing = storage.path(&segment::name(previous.tag.segment + 1));
             return Err(corrupt(&missing, 0, "the segment is missing, though later ones are there"));
         }
-        let mut file =
-            File::options().read(true).write(true).open(&path).map_err(|error| failed("open", &path, &error))?;
-        bytes.clear();
-        file.read_to_end(&mut bytes).map_err(|error| failed("read", &path, &error))?;
+        let file = storage.open(&segment::name(id)).map_err(|error| failed("open", &path, &error))?;
+        let bytes = read_all(file.as_ref()).map_err(|error| failed("read", &path, &error))?;
 
         let first = first_block(&path, id, &bytes, partitions)?;
         if at > 0 && first.base != recovered.end {
-            let previous = segment::path(folder, id - 1);
+            let previous = storage.path(&segment::name(id - 1));
             let held = recovered.segments.back().map_or(0, |segment| segment.durable_bytes);
             let what = format!("no valid block, though `{}` goes on after more of them", path.display());
             return Err(corrupt(&previous, held, &what));
@@ -69,7 +65,7 @@ pub fn recover(folder: &Path, partitions: u16, sync: &SyncFile) -> Result<Recove
             corrupt(&path, gap.broken_at as u64, &what)
         })?;
         if at + 1 == ids.len() {
-            settle(&path, &file, &bytes, &first, &scan, sync)?;
+            settle(&path, file.as_ref(), &bytes, &first, &scan)?;
             recovered.file = Some(file);
         }
         let durable_bytes = scan.durable_bytes as u64;
@@ -77,9 +73,16 @@ pub fn recover(folder: &Path, partitions: u16, sync: &SyncFile) -> Result<Recove
         recovered.end = scan.end;
     }
     // A rename may have happened without having been synced.
-    segment::sync_folder(folder).map_err(|error| failed("sync", folder, &error))?;
+    storage.sync().map_err(|error| failed("sync", &folder, &error))?;
     info!(segments = ids.len(), records = recovered.end.total(), "journal recovered");
     Ok(recovered)
+}
+
+fn read_all(file: &dyn StoredFile) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(file.len()?).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// The block that says where a segment starts. It was synced before the file got its name, so it must be there.
@@ -131,14 +134,7 @@ fn valid(bytes: &[u8], at: usize, tag: Tag) -> Option<Block> {
 }
 
 /// Makes the last segment's tail what it was found to be, on disk.
-fn settle(
-    path: &Path,
-    file: &File,
-    bytes: &[u8],
-    first: &Block,
-    scan: &Scan,
-    sync: &SyncFile,
-) -> Result<(), JournalError> {
+fn settle(path: &Path, file: &dyn StoredFile, bytes: &[u8], first: &Block, scan: &Scan) -> Result<(), JournalError> {
     let tail = &bytes[scan.durable_bytes..bytes.len().min(scan.durable_bytes + HEADER_BYTES)];
     if block::peek(tail).is_some_and(|header| header.tag == first.tag) {
         warn!(segment = %path.display(), at = scan.durable_bytes, "torn tail cut; it was never acknowledged");
@@ -148,7 +144,7 @@ fn settle(
     let last = &bytes[scan.last_block_at..scan.durable_bytes];
     file.write_all_at(last, scan.last_block_at as u64)
         .and_then(|()| file.write_all_at(&[0; HEADER_BYTES][..tail.len()], scan.durable_bytes as u64))
-        .and_then(|()| sync(file))
+        .and_then(|()| file.sync())
         .map_err(|error| failed("settle the end of", path, &error))
 }
 

@@ -3,16 +3,14 @@
 //!
 //! A file gets its segment name only after that first block is synced, so a segment without one is damage.
 
-use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tally_model::Positions;
 
-use super::SyncFile;
 use super::block::{self, Tag};
+use super::storage::{Storage, StoredFile};
 use crate::JournalError;
 
 const SEGMENT_SUFFIX: &str = ".segment";
@@ -28,31 +26,28 @@ pub struct Segment {
 }
 
 /// A file of the right length that holds no data, ready to become the next segment.
-#[derive(Debug)]
 pub struct Spare {
-    pub path: PathBuf,
-    pub file: File,
+    pub name: String,
+    pub file: Arc<dyn StoredFile>,
 }
 
-pub fn path(folder: &Path, id: u64) -> PathBuf {
-    folder.join(format!("{id:020}{SEGMENT_SUFFIX}"))
+pub fn name(id: u64) -> String {
+    format!("{id:020}{SEGMENT_SUFFIX}")
 }
 
-pub fn spare_path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:020}{SPARE_SUFFIX}"))
+pub fn spare_name(number: u64) -> String {
+    format!("{number:020}{SPARE_SUFFIX}")
 }
 
-/// The ids of the segments in a folder, ascending, and the paths of spares.
-pub fn list(folder: &Path) -> io::Result<(Vec<u64>, Vec<PathBuf>)> {
+/// The ids of the segments in a folder, ascending, and the names of spares.
+pub fn list(storage: &dyn Storage) -> io::Result<(Vec<u64>, Vec<String>)> {
     let mut ids = Vec::new();
     let mut spares = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+    for name in storage.list()? {
         if let Some(id) = name.strip_suffix(SEGMENT_SUFFIX).and_then(|id| id.parse().ok()) {
             ids.push(id);
         } else if name.ends_with(SPARE_SUFFIX) {
-            spares.push(path);
+            spares.push(name);
         }
     }
     ids.sort_unstable();
@@ -60,33 +55,20 @@ pub fn list(folder: &Path) -> io::Result<(Vec<u64>, Vec<PathBuf>)> {
 }
 
 /// Makes a spare into the segment `id`, on disk before it returns.
-pub fn begin(
-    folder: &Path,
-    spare: &Spare,
-    id: u64,
-    start: &Positions,
-    sync: &SyncFile,
-) -> Result<(File, Segment), JournalError> {
+pub fn begin(storage: &dyn Storage, spare: &Spare, id: u64, start: &Positions) -> Result<Segment, JournalError> {
     let tag = Tag { segment: id, salt: RandomState::new().build_hasher().finish() as u32 };
     let mut header = Vec::new();
     block::encode(&mut header, tag, start, [].iter());
-    let to = path(folder, id);
     let begun = spare
         .file
         .write_all_at(&header, 0)
-        .and_then(|()| sync(&spare.file))
-        .and_then(|()| fs::rename(&spare.path, &to))
-        .and_then(|()| sync_folder(folder))
-        .and_then(|()| spare.file.try_clone());
+        .and_then(|()| spare.file.sync())
+        .and_then(|()| storage.rename(&spare.name, &name(id)))
+        .and_then(|()| storage.sync());
     match begun {
-        Ok(file) => Ok((file, Segment { tag, start: start.clone(), durable_bytes: header.len() as u64 })),
-        Err(error) => Err(io_error(format!("begin journal segment `{}`", to.display()), &error)),
+        Ok(()) => Ok(Segment { tag, start: start.clone(), durable_bytes: header.len() as u64 }),
+        Err(error) => Err(io_error(format!("begin journal segment `{}`", storage.path(&name(id)).display()), &error)),
     }
-}
-
-/// Makes what was created, renamed or removed in a folder durable.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 pub fn io_error(doing: String, error: &io::Error) -> JournalError {
@@ -96,15 +78,16 @@ pub fn io_error(doing: String, error: &io::Error) -> JournalError {
 #[cfg(test)]
 mod tests {
     use super::super::spares::zeroed;
+    use super::super::storage::OsFolder;
     use super::*;
 
     #[test]
     fn each_life_of_a_segment_has_a_salt_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let sync: SyncFile = Box::new(File::sync_data);
+        let storage = OsFolder::new(folder.path());
         let salts = [1, 2].map(|id| {
-            let spare = zeroed(spare_path(folder.path(), id), 4096).unwrap();
-            begin(folder.path(), &spare, id, &Positions::start(1), &sync).unwrap().1.tag.salt
+            let spare = zeroed(&storage, spare_name(id), 4096).unwrap();
+            begin(&storage, &spare, id, &Positions::start(1)).unwrap().tag.salt
         });
         assert_ne!(salts[0], salts[1]);
     }

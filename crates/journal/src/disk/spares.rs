@@ -4,15 +4,14 @@
 //! segments become spares as they are: a new tag makes their old blocks invalid.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::segment::{self, Spare};
+use super::storage::{Storage, StoredFile};
 use crate::JournalError;
 
 /// One for the writer to take at once; the second keeps a trimmed segment from being removed and zeroed anew.
@@ -22,17 +21,18 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Synced in pieces, so that the writer's own syncs do not queue behind a whole segment of zeros.
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
-#[derive(Debug)]
 pub struct Spares {
-    folder: PathBuf,
+    storage: Arc<dyn Storage>,
     segment_bytes: u32,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     ready: Vec<Spare>,
+    /// Of the spares made so far: names are not given twice.
+    number: u64,
     /// Ids of trimmed segments, oldest first: removed in this order, or a crash could leave a gap.
     trimmed: VecDeque<u64>,
     /// Why the last attempt failed.
@@ -42,7 +42,7 @@ struct State {
     stopping: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy)]
 enum Job {
     Zero,
     Reuse(u64),
@@ -50,8 +50,8 @@ enum Job {
 }
 
 impl Spares {
-    pub fn new(folder: PathBuf, segment_bytes: u32) -> Self {
-        Self { folder, segment_bytes, state: Mutex::default(), changed: Condvar::new() }
+    pub fn new(storage: Arc<dyn Storage>, segment_bytes: u32) -> Self {
+        Self { storage, segment_bytes, state: Mutex::default(), changed: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -98,13 +98,20 @@ impl Spares {
 
     /// The background thread: until stopped, keeps a spare ready and does away with trimmed segments.
     pub fn run(&self) {
-        let mut number = 1;
         while let Some(job) = self.next_job() {
-            match self.work(&job, number) {
-                Ok(spare) => self.succeeded(spare),
-                Err(error) => self.failed(job, &error),
+            self.work(job);
+        }
+    }
+
+    /// Does what there is to do, without waiting for more; what fails is tried again by the next call.
+    pub fn catch_up(&self) {
+        loop {
+            let job = self.state().due();
+            let Some(job) = job else { return };
+            self.work(job);
+            if self.state().failing.is_some() {
+                return;
             }
-            number += 1;
         }
     }
 
@@ -117,40 +124,44 @@ impl Spares {
             if state.stopping && (state.failing.is_some() || state.trimmed.is_empty()) {
                 return None;
             }
-            if let Some(id) = state.trimmed.pop_front() {
-                let reuse = state.ready.len() < SPARES_MAX && !state.stopping;
-                return Some(if reuse { Job::Reuse(id) } else { Job::Remove(id) });
-            }
-            if state.ready.is_empty() {
-                return Some(Job::Zero);
+            if let Some(job) = state.due() {
+                return Some(job);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn work(&self, job: &Job, number: u64) -> io::Result<Option<Spare>> {
-        let spare_path = segment::spare_path(&self.folder, number);
-        match job {
-            Job::Zero => zeroed(spare_path, self.segment_bytes).map(Some),
-            Job::Reuse(id) => self.reuse(&segment::path(&self.folder, *id), spare_path),
-            Job::Remove(id) => self.remove(&segment::path(&self.folder, *id)),
+    fn work(&self, job: Job) {
+        let name = {
+            let mut state = self.state();
+            state.number += 1;
+            segment::spare_name(state.number)
+        };
+        let done = match job {
+            Job::Zero => zeroed(self.storage.as_ref(), name, self.segment_bytes).map(Some),
+            Job::Reuse(id) => self.reuse(&segment::name(id), name),
+            Job::Remove(id) => self.remove(&segment::name(id)),
+        };
+        match done {
+            Ok(spare) => self.succeeded(spare),
+            Err(error) => self.failed(job, &error),
         }
     }
 
-    fn reuse(&self, from: &Path, to: PathBuf) -> io::Result<Option<Spare>> {
-        if fs::metadata(from)?.len() != u64::from(self.segment_bytes) {
+    fn reuse(&self, from: &str, to: String) -> io::Result<Option<Spare>> {
+        let file = self.storage.open(from)?;
+        if file.len()? != u64::from(self.segment_bytes) {
             return self.remove(from);
         }
-        fs::rename(from, &to)?;
+        self.storage.rename(from, &to)?;
         // Before anything is written to it: a crash must not bring the old name back with new contents.
-        segment::sync_folder(&self.folder)?;
-        let file = File::options().read(true).write(true).open(&to)?;
-        Ok(Some(Spare { path: to, file }))
+        self.storage.sync()?;
+        Ok(Some(Spare { name: to, file }))
     }
 
-    fn remove(&self, path: &Path) -> io::Result<Option<Spare>> {
-        fs::remove_file(path)?;
-        segment::sync_folder(&self.folder)?;
+    fn remove(&self, name: &str) -> io::Result<Option<Spare>> {
+        self.storage.remove(name)?;
+        self.storage.sync()?;
         Ok(None)
     }
 
@@ -159,7 +170,7 @@ impl Spares {
         state.starved &= spare.is_none();
         state.ready.extend(spare);
         if state.failing.take().is_some() {
-            info!(folder = %self.folder.display(), "journal segments can be prepared again");
+            info!(folder = %self.storage.path("").display(), "journal segments can be prepared again");
         }
         self.changed.notify_all();
     }
@@ -167,14 +178,14 @@ impl Spares {
     fn failed(&self, job: Job, error: &io::Error) {
         let mut state = self.state();
         let doing = match job {
-            Job::Zero => format!("prepare a journal segment in `{}`", self.folder.display()),
+            Job::Zero => format!("prepare a journal segment in `{}`", self.storage.path("").display()),
             Job::Reuse(id) | Job::Remove(id) => {
+                let name = segment::name(id);
                 // A job that failed after its file had gone is done, or it would fail for ever.
-                let path = segment::path(&self.folder, id);
-                if path.exists() {
+                if self.storage.open(&name).is_ok() {
                     state.trimmed.push_front(id);
                 }
-                format!("recycle journal segment `{}`", path.display())
+                format!("recycle journal segment `{}`", self.storage.path(&name).display())
             }
         };
         if state.failing.is_none() {
@@ -186,25 +197,34 @@ impl Spares {
     }
 }
 
-/// A new spare, written in full and synced. What could not be finished is removed, since it takes space from others.
-pub fn zeroed(path: PathBuf, bytes: u32) -> io::Result<Spare> {
-    let written = write_zeros(&path, bytes as usize);
-    if written.is_err() {
-        // The first error matters; this one may well be that there is no file.
-        let _ = fs::remove_file(&path);
+impl State {
+    fn due(&mut self) -> Option<Job> {
+        if let Some(id) = self.trimmed.pop_front() {
+            let reuse = self.ready.len() < SPARES_MAX && !self.stopping;
+            return Some(if reuse { Job::Reuse(id) } else { Job::Remove(id) });
+        }
+        (self.ready.is_empty() && !self.stopping).then_some(Job::Zero)
     }
-    written.map(|file| Spare { path, file })
 }
 
-fn write_zeros(path: &Path, bytes: usize) -> io::Result<File> {
-    let mut file = File::options().read(true).write(true).create_new(true).open(path)?;
-    let mut left = bytes;
-    while left > 0 {
-        let piece = left.min(ZEROS.len());
-        file.write_all(&ZEROS[..piece])?;
-        file.sync_data()?;
-        left -= piece;
+/// A new spare, written in full and synced. What could not be finished is removed, since it takes space from others.
+pub fn zeroed(storage: &dyn Storage, name: String, bytes: u32) -> io::Result<Spare> {
+    let written = write_zeros(storage, &name, bytes as usize);
+    if written.is_err() {
+        // The first error matters; this one may well be that there is no file.
+        let _ = storage.remove(&name);
     }
-    file.sync_all()?;
+    written.map(|file| Spare { name, file })
+}
+
+fn write_zeros(storage: &dyn Storage, name: &str, bytes: usize) -> io::Result<Arc<dyn StoredFile>> {
+    let file = storage.create(name)?;
+    let mut at = 0;
+    while at < bytes {
+        let piece = ZEROS.len().min(bytes - at);
+        file.write_all_at(&ZEROS[..piece], at as u64)?;
+        file.sync()?;
+        at += piece;
+    }
     Ok(file)
 }

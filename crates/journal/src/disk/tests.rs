@@ -5,6 +5,8 @@ mod durability;
 mod model;
 mod trimming;
 
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -61,7 +63,11 @@ fn places(stored: &[Stored]) -> Vec<(u16, u64)> {
 }
 
 fn segments(folder: &Path) -> Vec<u64> {
-    segment::list(folder).unwrap().0
+    segment::list(&OsFolder::new(folder)).unwrap().0
+}
+
+fn segment_path(folder: &Path, id: u64) -> PathBuf {
+    folder.join(segment::name(id))
 }
 
 /// What the background threads do shows after a while.

@@ -3,8 +3,7 @@
 //! At most one block is ever unsynced, and recovery relies on it: a broken block that has a valid one after it was
 //! once acknowledged.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -14,6 +13,7 @@ use tracing::{debug, error};
 
 use super::block::{self, ALIGN, Tag};
 use super::queue::Append;
+use super::storage::StoredFile;
 use super::{Shared, SyncReport, segment};
 use crate::JournalError;
 
@@ -22,7 +22,7 @@ const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 pub struct Writer {
     shared: Arc<Shared>,
-    file: File,
+    file: Arc<dyn StoredFile>,
     tag: Tag,
     /// Where the next block goes, and where the file ends.
     at: u64,
@@ -42,31 +42,51 @@ enum Stall {
 
 impl Writer {
     /// Goes on in the last segment of the log.
-    pub fn new(shared: Arc<Shared>, file: File, tag: Tag, at: u64, next: Positions) -> Result<Self, JournalError> {
-        let length =
-            file.metadata().map_err(|error| segment::io_error("see the journal's length".into(), &error))?.len();
+    pub fn new(
+        shared: Arc<Shared>,
+        file: Arc<dyn StoredFile>,
+        tag: Tag,
+        at: u64,
+        next: Positions,
+    ) -> Result<Self, JournalError> {
+        let length = file.len().map_err(|error| segment::io_error("see the journal's length".into(), &error))?;
         Ok(Self { shared, file, tag, at, capacity: whole(length), next, buffer: Vec::new() })
     }
 
     pub fn run(mut self) {
-        let _leave = Leave(Arc::clone(&self.shared));
-        while let Some(first_bytes) = self.shared.queue.first_bytes() {
-            match self.make_room(first_bytes) {
-                Ok(()) => {}
-                Err(Stall::NoSpare(why)) => {
-                    self.shared.queue.refuse(&why);
-                    continue;
-                }
-                Err(Stall::Broken(why)) => return self.shared.poison(Vec::new(), &why),
+        let shared = Arc::clone(&self.shared);
+        let _leave = Leave(Arc::clone(&shared));
+        while let Some(first_bytes) = shared.queue.first_bytes() {
+            if self.write_group(first_bytes).is_break() {
+                return;
             }
-            let group = self.shared.queue.take(self.payload_bytes_max().min(first_bytes.max(GROUP_BYTES_MAX)));
-            let payload_bytes = group.iter().map(|append| append.payload_bytes).sum();
-            if let Err(why) = self.commit(&group) {
-                return self.shared.poison(group, &why);
-            }
-            self.shared.queue.written(payload_bytes);
-            group.into_iter().for_each(|append| append.resolve(Ok(())));
         }
+    }
+
+    /// Writes one group of those that wait, beginning with an append of this size; breaks off when nothing more can be
+    /// trusted.
+    pub fn write_group(&mut self, first_bytes: usize) -> ControlFlow<()> {
+        match self.make_room(first_bytes) {
+            Ok(()) => {}
+            Err(Stall::NoSpare(why)) => {
+                self.shared.queue.refuse(&why);
+                return ControlFlow::Continue(());
+            }
+            Err(Stall::Broken(why)) => return self.broken(Vec::new(), &why),
+        }
+        let group = self.shared.queue.take(self.payload_bytes_max().min(first_bytes.max(GROUP_BYTES_MAX)));
+        let payload_bytes = group.iter().map(|append| append.payload_bytes).sum();
+        if let Err(why) = self.commit(&group) {
+            return self.broken(group, &why);
+        }
+        self.shared.queue.written(payload_bytes);
+        group.into_iter().for_each(|append| append.resolve(Ok(())));
+        ControlFlow::Continue(())
+    }
+
+    fn broken(&self, group: Vec<Append>, why: &JournalError) -> ControlFlow<()> {
+        self.shared.poison(group, why);
+        ControlFlow::Break(())
     }
 
     /// What still fits into this segment as one block.
@@ -82,10 +102,9 @@ impl Writer {
         let shared = &self.shared;
         let spare = shared.spares.take().map_err(Stall::NoSpare)?;
         let id = self.tag.segment + 1;
-        let (file, segment) =
-            segment::begin(&shared.folder, &spare, id, &self.next, &shared.sync).map_err(Stall::Broken)?;
+        let segment = segment::begin(shared.storage.as_ref(), &spare, id, &self.next).map_err(Stall::Broken)?;
         debug!(segment = id, "journal segment begun");
-        self.file = file;
+        self.file = spare.file;
         self.tag = segment.tag;
         self.at = segment.durable_bytes;
         self.capacity = whole(u64::from(shared.segment_bytes));
@@ -97,9 +116,9 @@ impl Writer {
         let records = group.iter().flat_map(|append| &append.records);
         let end = block::encode(&mut self.buffer, self.tag, &self.next, records);
         let began = Instant::now();
-        let synced = self.file.write_all_at(&self.buffer, self.at).and_then(|()| (self.shared.sync)(&self.file));
+        let synced = self.file.write_all_at(&self.buffer, self.at).and_then(|()| self.file.sync());
         synced.map_err(|error| {
-            let path = segment::path(&self.shared.folder, self.tag.segment);
+            let path = self.shared.storage.path(&segment::name(self.tag.segment));
             segment::io_error(format!("write and sync journal segment `{}`", path.display()), &error)
         })?;
         let report = SyncReport {
@@ -121,7 +140,7 @@ fn whole(bytes: u64) -> u64 {
 }
 
 /// However the writer ends, nobody waits for it in vain.
-struct Leave(Arc<Shared>);
+pub struct Leave(pub Arc<Shared>);
 
 impl Drop for Leave {
     fn drop(&mut self) {

@@ -8,7 +8,7 @@ fn written(folder: &Path) -> (Vec<PathBuf>, Vec<Stored>) {
     (0..10).for_each(|n| put(&journal, n % 2, 900));
     let stored = read_all(&journal, &journal.start());
     drop(journal);
-    let paths: Vec<_> = segments(folder).into_iter().map(|id| segment::path(folder, id)).collect();
+    let paths: Vec<_> = segments(folder).into_iter().map(|id| segment_path(folder, id)).collect();
     assert_eq!(paths.len(), 3);
     (paths, stored)
 }
@@ -64,12 +64,12 @@ fn every_flip_in_the_last_block_on_disk_keeps_what_was_before_it() {
     let bounds = bounds(path);
     let [.., last, end] = bounds[..] else { panic!("no blocks") };
     let pristine = fs::read(path).unwrap();
-    let sync: SyncFile = Box::new(|_| Ok(()));
+    let storage = OsFolder::new(folder.path());
     for at in last..end {
         let mut damaged = pristine.clone();
         damaged[at] ^= 0x10;
         fs::write(path, damaged).unwrap();
-        let recovered = recover::recover(folder.path(), 2, &sync).unwrap();
+        let recovered = recover::recover(&storage, 2).unwrap();
         assert_eq!(recovered.end.total(), 9, "flip at {at}");
         // The cut is on disk: the same bytes are found again without the torn tail.
         let cut = fs::read(path).unwrap();
@@ -129,8 +129,8 @@ fn a_spare_is_never_data() {
     let folder = tempfile::tempdir().unwrap();
     let (paths, stored) = written(folder.path());
     // As a crash leaves it between writing the first block and giving the segment its name.
-    fs::copy(&paths[2], segment::spare_path(folder.path(), 9)).unwrap();
-    fs::write(segment::spare_path(folder.path(), 10), [0; 100]).unwrap();
+    fs::copy(&paths[2], folder.path().join(segment::spare_name(9))).unwrap();
+    fs::write(folder.path().join(segment::spare_name(10)), [0; 100]).unwrap();
     let journal = open(folder.path());
     assert_eq!(read_all(&journal, &journal.start()), stored);
     (0..20).for_each(|_| put(&journal, 0, 900));
@@ -144,7 +144,7 @@ fn damage_under_a_running_reader_is_an_error_after_the_records_before_it() {
     let journal = open(folder.path());
     let at = bounds(&paths[0])[3] as u64;
     let file = File::options().write(true).open(&paths[0]).unwrap();
-    file.write_all_at(b"!", at + 100).unwrap();
+    FileExt::write_all_at(&file, b"!", at + 100).unwrap();
     let mut reader = journal.reader(&journal.start()).unwrap();
     assert_eq!(reader.read(9, Duration::ZERO).unwrap(), stored[..2]);
     let place = format!("`{}` at byte {at}:", paths[0].display());

@@ -27,7 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Overwrites what follows the last block.
 fn tear(folder: &Path, last: &segment::Segment, byte: u8, length: usize) {
-    let path = segment::path(folder, last.tag.segment);
+    let path = segment_path(folder, last.tag.segment);
     let mut bytes = fs::read(&path).unwrap();
     let at = last.durable_bytes as usize;
     // Starts like a block of this segment, so that it is the tail of this life and not of an earlier one.

@@ -31,7 +31,7 @@ fn a_new_segment_is_made_from_an_old_one() {
     }
     let last = journal.shared.log.last().unwrap();
     drop(journal);
-    let bytes = fs::read(segment::path(folder.path(), last.tag.segment)).unwrap();
+    let bytes = fs::read(segment_path(folder.path(), last.tag.segment)).unwrap();
     // Behind its own blocks there is something: the remains of an earlier life.
     assert!(bytes[last.durable_bytes as usize..].iter().any(|byte| *byte != 0));
 }
@@ -49,7 +49,7 @@ fn a_segment_of_another_length_is_not_recycled() {
     }
     drop(journal);
     for id in segments(folder.path()) {
-        assert_eq!(fs::metadata(segment::path(folder.path(), id)).unwrap().len(), 8192, "segment {id}");
+        assert_eq!(fs::metadata(segment_path(folder.path(), id)).unwrap().len(), 8192, "segment {id}");
     }
 }
 
