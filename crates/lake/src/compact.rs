@@ -11,7 +11,7 @@ use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record
 use deltalake_core::kernel::Add;
 use deltalake_core::protocol::DeltaOperation;
 use object_store::ObjectStore;
-use tally_model::{Grain, bucket_start_us};
+use tally_model::{Grain, Mark, bucket_start_us};
 use tokio::sync::Mutex;
 
 use crate::error::{Doing, LakeError, Result};
@@ -20,7 +20,7 @@ use crate::files::{NewFile, read_files, write_file};
 use crate::live_file::LiveFile;
 use crate::rollups::{self, Merger, ROLLUPS_LAYOUT};
 use crate::schema::{EVENTS_FILE, ROLLUPS};
-use crate::table::{Mark, Table};
+use crate::table::Table;
 use crate::writer::Lake;
 
 const MAINTENANCE: &str = "maintenance";

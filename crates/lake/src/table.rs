@@ -16,6 +16,7 @@ use futures::StreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::Value;
+use tally_model::{Mark, Standing};
 use url::Url;
 
 use crate::error::{Doing, LakeError, Result};
@@ -56,14 +57,6 @@ pub(crate) struct TableVersion {
     pub version: i64,
     pub schema: SchemaRef,
     pub files: Arc<Vec<Arc<LiveFile>>>,
-}
-
-/// A mark that a commit moves on: from what it must be before, to what it is after.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mark {
-    pub name: String,
-    pub before: Option<i64>,
-    pub after: i64,
 }
 
 impl Table {
@@ -172,6 +165,11 @@ impl Table {
             self.refresh().await?;
             match self.compare(marks).await? {
                 Standing::AlreadyIn => return self.version_of(marks).await,
+                Standing::Moved { mark, found } => {
+                    let Mark { name, before, .. } = mark;
+                    let what = format!("`{name}` stands at {found:?}, this process left it at {before:?}");
+                    return Err(LakeError::Fenced { what });
+                }
                 Standing::Ready => {}
             }
             let mut actions: Vec<Action> = remove.iter().cloned().map(Action::Remove).collect();
@@ -242,16 +240,7 @@ impl Table {
         for mark in marks {
             found.push(self.mark(&mark.name).await?);
         }
-        if found.iter().zip(marks).all(|(found, mark)| *found == Some(mark.after)) {
-            return Ok(Standing::AlreadyIn);
-        }
-        for (found, mark) in found.iter().zip(marks) {
-            if *found != mark.before {
-                let what = format!("`{}` stands at {found:?}, this process left it at {:?}", mark.name, mark.before);
-                return Err(LakeError::Fenced { what });
-            }
-        }
-        Ok(Standing::Ready)
+        Ok(Standing::of(marks, &found))
     }
 
     /// Which version moved the marks to where they are.
@@ -295,11 +284,6 @@ impl Table {
 fn handle(store: &Arc<dyn ObjectStore>, url: &Url) -> Result<DeltaTable> {
     let builder = DeltaTableBuilder::from_url(url.clone()).doing("open a table")?;
     builder.with_storage_backend(store.clone(), url.clone()).build().doing("open a table")
-}
-
-enum Standing {
-    Ready,
-    AlreadyIn,
 }
 
 async fn create(delta: DeltaTable, spec: &TableSpec) -> Result<DeltaTable> {

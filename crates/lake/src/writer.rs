@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use object_store::ObjectStore;
-use tally_model::{Cell, Clock, EventId, Fact, Judged, Partition, Positions};
+use tally_model::{Cell, Clock, EventId, Fact, Judged, Mark, Partition, Positions, position_mark, position_marks};
 use tokio::sync::{Mutex, watch};
 use url::Url;
 
@@ -17,7 +17,7 @@ use crate::rollups::{self, ROLLUPS_LAYOUT};
 use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, EVENTS_STATISTICS, ROLLUP_STATISTICS, ROLLUPS};
 use crate::store::SyncedStore;
 use crate::sweep::Unused;
-use crate::table::{Mark, Table, TableSpec, TableVersion};
+use crate::table::{Table, TableSpec, TableVersion};
 
 /// The mark in `rollups`: the version of `events` up to which they are summed up.
 const COUNTED: &str = "events";
@@ -267,21 +267,6 @@ async fn committed_positions(events: &Table, partitions: u16) -> Result<Position
         committed.advance(partition, u64::try_from(offset).unwrap_or(0));
     }
     Ok(committed)
-}
-
-fn position_mark(partition: Partition) -> String {
-    format!("partition-{partition}")
-}
-
-/// The marks of the partitions that a batch moves on.
-fn position_marks(from: &Positions, upto: &Positions) -> Vec<Mark> {
-    let moved = upto.iter().filter(|(partition, next)| from.next(*partition) != *next);
-    moved
-        .map(|(partition, next)| {
-            let before = from.next(partition);
-            Mark { name: position_mark(partition), before: (before > 0).then_some(before as i64), after: next as i64 }
-        })
-        .collect()
 }
 
 impl<T> Doing<T> for std::io::Result<T> {
