@@ -1,12 +1,15 @@
 //! Time and randomness, handed in: whoever needs either takes one of these, so that a test can hold them still.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Wall-clock time in microseconds since the Unix epoch, UTC.
 pub trait Clock: Send + Sync + 'static {
+    /// Wall-clock time in microseconds since the Unix epoch, UTC. It may jump.
     fn now_us(&self) -> i64;
+
+    /// Time since some moment that stays the same: for how long something took. It never goes back.
+    fn elapsed(&self) -> Duration;
 }
 
 /// The machine's clock. The only place that reads it for anything that ends up in a record.
@@ -19,29 +22,44 @@ impl Clock for SystemClock {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
     }
+
+    fn elapsed(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
 }
 
 /// A clock that moves only when told to.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now_us: AtomicI64,
+    elapsed_us: AtomicI64,
+}
 
 impl ManualClock {
     pub fn at_us(now_us: i64) -> Self {
-        Self(AtomicI64::new(now_us))
+        Self { now_us: AtomicI64::new(now_us), elapsed_us: AtomicI64::new(0) }
     }
 
+    /// Time passes.
     pub fn advance_ms(&self, by_ms: i64) {
-        self.0.fetch_add(by_ms * 1_000, Ordering::SeqCst);
+        self.now_us.fetch_add(by_ms * 1_000, Ordering::SeqCst);
+        self.elapsed_us.fetch_add(by_ms * 1_000, Ordering::SeqCst);
     }
 
+    /// Somebody sets the clock, and no time passes.
     pub fn set_us(&self, now_us: i64) {
-        self.0.store(now_us, Ordering::SeqCst);
+        self.now_us.store(now_us, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now_us(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        self.now_us.load(Ordering::SeqCst)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_micros(u64::try_from(self.elapsed_us.load(Ordering::SeqCst)).unwrap_or(0))
     }
 }
 

@@ -16,5 +16,5 @@ pub use dedup::{Dedup, Seen};
 pub use judge::judge;
 pub use metrics::PipelineMetrics;
 pub use rollup::RollupBuilder;
-pub use run::{Pipeline, PipelineError, PipelineSettings, Progress};
+pub use run::{Committing, Due, Judging, Pipeline, PipelineError, PipelineSettings, Progress};
 pub use sink::{Sighting, Sink, SinkError};

@@ -4,11 +4,11 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use tally_journal::{MemoryJournal, Record};
-use tally_model::{Cell, Class, Event, Fact, Grain, Kind, ManualClock, View, encode_record, partition_of};
+use tally_model::{Cell, Class, Event, Fact, Grain, Judged, Kind, ManualClock, View, encode_record, partition_of};
 use uuid::Uuid;
 
 use super::*;
-use crate::Sighting;
+use crate::{Batch, Sighting, SinkError};
 
 /// A lake in memory that outlives the pipelines that write to it, and fails where it is told to.
 #[derive(Default)]
