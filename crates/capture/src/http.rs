@@ -29,6 +29,9 @@ const REDIRECT_WAIT: Duration = Duration::from_millis(250);
 /// Errors of a batch that are listed; the rest are counted. More would be the same mistake again.
 const ERRORS_LISTED_MAX: usize = 100;
 
+/// A batch of this length is parsed in less time than another thread takes to wake up.
+const PARSED_IN_PLACE_BYTES_MAX: usize = 16 << 10;
+
 /// One transparent pixel.
 const GIF: &[u8; 43] =
     b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
@@ -122,10 +125,15 @@ async fn batch(State(capture): State<Arc<Capture>>, request: Request) -> Result<
     let encoding = Encoding::of(&parts.headers)?;
     let mut share = capture.budget.share();
     let body = capture.read(&parts.headers, body, BATCH_BYTES_MAX, |bytes| share.grow(bytes)).await?;
-    let parser = Arc::clone(&capture);
-    // A large batch takes a second of work; on this thread, it would hold up every click that it serves.
-    let parsed = tokio::task::spawn_blocking(move || parser.parse_batch(&client, encoding, body, share));
-    let Parsed { records, errors, rejected, share } = parsed.await.map_err(|_| CaptureError::Internal)??;
+    let parsed = if encoding == Encoding::Identity && body.len() <= PARSED_IN_PLACE_BYTES_MAX {
+        capture.parse_batch(&client, encoding, body, share)
+    } else {
+        // A large batch takes a second of work; on this thread, it would hold up every click that it serves.
+        let parser = Arc::clone(&capture);
+        let parsing = tokio::task::spawn_blocking(move || parser.parse_batch(&client, encoding, body, share));
+        parsing.await.map_err(|_| CaptureError::Internal)?
+    };
+    let Parsed { records, errors, rejected, share } = parsed?;
     let (accepted, errors_omitted) = (records.count(), rejected - errors.len());
     if accepted == 0 {
         return Err(CaptureError::NothingAccepted { rejected, errors, errors_omitted });
