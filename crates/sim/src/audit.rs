@@ -1,0 +1,172 @@
+//! The auditor: knows what the senders know, looks at what was committed and at what the journal still holds, and believes nobody.
+//! Its own counting is plain and slow on purpose; nothing of the pipeline's is used for it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, Result, bail, ensure};
+use tally_journal::Stored;
+use tally_model::{Class, Counts, Event, Grain, Judged, Reason, View, bucket_start_us, decode_record, partition_of};
+use uuid::Uuid;
+
+use crate::lake::Tables;
+use crate::plan::Plan;
+use crate::truth::Known;
+
+/// After every restart: what was acknowledged is in the lake or in the journal behind it, and the lake is right as far as it is.
+pub fn after_restart(plan: &Plan, tables: &Tables, journal: &[Stored], known: &Known) -> Result<()> {
+    let rows = by_partition(tables)?;
+    check_places(plan, &rows)?;
+    check_verdicts(plan, &rows)?;
+    let mut events: Vec<Event> = tables.rows().map(|judged| judged.event.clone()).collect();
+    for stored in journal {
+        let committed = rows.get(&stored.partition).map_or(0, |rows| rows.len() as u64);
+        if stored.offset >= committed {
+            events.push(decode_record(&stored.bytes).context("the journal holds what is no event")?);
+        }
+    }
+    check_senders(&events, known)
+}
+
+/// At the end, when everything that was in the journal is committed and counted.
+pub fn at_the_end(plan: &Plan, tables: &Tables, journal_end: u64, known: &Known) -> Result<()> {
+    after_restart(plan, tables, &[], known)?;
+    let committed = tables.rows().count() as u64;
+    ensure!(committed == journal_end, "{journal_end} records in the journal, {committed} rows in the lake");
+    check_rollups(tables)
+}
+
+/// Everything acknowledged before the watermark is in the lake.
+pub fn watermark(watermark_us: i64, tables: &Tables, known: &Known) -> Result<()> {
+    let mut promised: HashMap<u128, u64> = HashMap::new();
+    for (_, ids) in known.acknowledged.iter().filter(|(at_us, _)| *at_us < watermark_us) {
+        ids.iter().for_each(|id| *promised.entry(*id).or_default() += 1);
+    }
+    let mut found: HashMap<u128, u64> = HashMap::new();
+    tables.rows().for_each(|judged| *found.entry(judged.event.id.as_u128()).or_default() += 1);
+    for (id, times) in promised {
+        let seen = found.get(&id).copied().unwrap_or(0);
+        ensure!(
+            seen >= times,
+            "{} was acknowledged {times} times before the watermark and is in {seen} times",
+            name(id)
+        );
+    }
+    Ok(())
+}
+
+fn name(id: u128) -> Uuid {
+    Uuid::from_u128(id)
+}
+
+type Rows<'a> = BTreeMap<u16, Vec<&'a Judged>>;
+
+fn by_partition(tables: &Tables) -> Result<Rows<'_>> {
+    let mut rows: Rows<'_> = BTreeMap::new();
+    tables.rows().for_each(|judged| rows.entry(judged.partition).or_default().push(judged));
+    rows.values_mut().for_each(|rows| rows.sort_by_key(|judged| judged.offset));
+    Ok(rows)
+}
+
+/// Every place in the log stands in the lake once, without gaps, and in the partition that its id belongs to.
+fn check_places(plan: &Plan, rows: &Rows<'_>) -> Result<()> {
+    for (partition, rows) in rows {
+        for (expected, judged) in (0..).zip(rows) {
+            if judged.offset != expected {
+                bail!("partition {partition} has offset {} where {expected} is due: lost or doubled", judged.offset);
+            }
+            ensure!(partition_of(judged.event.id, plan.partitions) == *partition, "{} is astray", judged.event.id);
+        }
+    }
+    Ok(())
+}
+
+/// The first of an id counts, unless it is a robot's; every later one within the time to live is a duplicate.
+fn check_verdicts(plan: &Plan, rows: &Rows<'_>) -> Result<()> {
+    let ttl_s = plan.pipeline.dedup_ttl_s as i64;
+    for rows in rows.values() {
+        let mut now_s = 0;
+        let mut first_seen_s: HashMap<Uuid, i64> = HashMap::new();
+        for judged in rows {
+            now_s = now_s.max(judged.event.received_at_us / 1_000_000);
+            let is_copy = first_seen_s.get(&judged.event.id).is_some_and(|first_s| now_s - first_s < ttl_s);
+            let is_robot = judged.event.user_agent.as_deref().is_some_and(|agent| agent.contains("Googlebot"));
+            let expected = match (is_copy, is_robot) {
+                (true, _) => Some(Reason::SameId),
+                (false, true) => Some(Reason::DeclaredBot),
+                (false, false) => None,
+            };
+            if !is_copy {
+                first_seen_s.insert(judged.event.id, now_s);
+            }
+            ensure!(
+                judged.verdict.reason() == expected && judged.judged_at_s == now_s,
+                "{} at partition {} offset {} is {:?}, and should be {expected:?}",
+                judged.event.id,
+                judged.partition,
+                judged.offset,
+                judged.verdict
+            );
+        }
+    }
+    Ok(())
+}
+
+/// As often as its sender was told that it is safe, at most as often as it was sent, and as it was sent.
+fn check_senders(events: &[Event], known: &Known) -> Result<()> {
+    let mut times: HashMap<u128, u64> = HashMap::new();
+    for event in events {
+        let id = event.id.as_u128();
+        let sent = known.events.get(&id).with_context(|| format!("nobody sent {}", event.id))?;
+        let same = event.kind == sent.kind
+            && event.campaign_id == sent.campaign_id
+            && event.occurred_at_us == sent.occurred_at_us
+            && event.cost_micros == sent.cost_micros;
+        ensure!(same, "{} is not what was sent: {event:?} instead of {sent:?}", event.id);
+        *times.entry(id).or_default() += 1;
+    }
+    for (id, sent) in &known.events {
+        let found = times.get(id).copied().unwrap_or(0);
+        let (least, most) = (sent.acknowledged, sent.attempts);
+        ensure!(found >= least, "{} was acknowledged {least} times and is there {found} times: lost", name(*id));
+        ensure!(found <= most, "{} was sent {most} times and is there {found} times: doubled", name(*id));
+    }
+    Ok(())
+}
+
+type CellName = (Grain, View, i64, String, Option<String>, [Option<String>; 3]);
+
+/// Every cell of every rollup is what a count of the rows gives, and there is no other.
+fn check_rollups(tables: &Tables) -> Result<()> {
+    let mut expected: BTreeMap<CellName, Counts> = BTreeMap::new();
+    for judged in tables.rows() {
+        let fact = judged.fact();
+        let is_counted = fact.class == Class::Counted;
+        for view in View::ALL {
+            for grain in Grain::ALL {
+                let bucket_us = bucket_start_us(grain, fact.occurred_at_us);
+                let values = fact.values(view).map(|value| value.map(str::to_owned));
+                let currency = fact.currency.map(str::to_owned);
+                let cell = expected
+                    .entry((grain, view, bucket_us, fact.campaign_id.to_owned(), currency, values))
+                    .or_default();
+                cell.events[fact.kind as usize][fact.class as usize] += 1;
+                cell.cost_micros += if is_counted { fact.cost_micros } else { 0 };
+                cell.revenue_micros += if is_counted { fact.revenue_micros } else { 0 };
+            }
+        }
+    }
+    let mut found: BTreeMap<CellName, Counts> = BTreeMap::new();
+    for cell in tables.parts.iter().flat_map(|(_, cells)| cells) {
+        let key = &cell.key;
+        let values = key.values.clone().map(|value| value.map(|value| value.to_string()));
+        let currency = key.currency.as_ref().map(ToString::to_string);
+        let name = (key.grain, key.view, key.bucket_us, key.campaign_id.to_string(), currency, values);
+        found.entry(name).or_default().merge(&cell.counts);
+    }
+    for (name, counts) in &expected {
+        let found = found.remove(name).unwrap_or_default();
+        ensure!(found == *counts, "cell {name:?} holds {found:?}, and should hold {counts:?}");
+    }
+    ensure!(found.is_empty(), "{} cells that no event belongs to, such as {:?}", found.len(), found.keys().next());
+    Ok(())
+}

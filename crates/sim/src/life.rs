@@ -1,0 +1,228 @@
+//! One life of a process: opened as `tally serve` opens it, driven by hand in one thread, until it dies, stops or is done.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use prometheus_client::registry::Registry;
+use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey};
+use tally_journal::{DiskJournal, DiskOptions, Journal, JournalError, Stepped, Stepper, Stored};
+use tally_pipeline::{Committing, Judging, Pipeline, PipelineError, PipelineMetrics, Progress};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::audit;
+use crate::bug::Bug;
+use crate::client::Client;
+use crate::disk::SimDisk;
+use crate::eager::EagerJournal;
+use crate::lake::{SimLake, SimSink};
+use crate::truth::Truth;
+use crate::world::World;
+
+/// Virtual time after which a life that does not end is stuck.
+const LIFE_MAX: Duration = Duration::from_secs(3_600);
+
+#[derive(Clone)]
+pub struct Surroundings {
+    pub world: Arc<World>,
+    pub disk: SimDisk,
+    pub lake: Arc<SimLake>,
+    pub truth: Arc<Truth>,
+}
+
+/// Why a life ended, where nothing is wrong with that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Killed, or stopped by a trouble that a restart is the cure for.
+    Died,
+    /// Everything was sent, it was told to stop, and drained.
+    Done,
+}
+
+impl Surroundings {
+    /// Lives until death, or until all clients are done and everything is committed.
+    pub async fn live(&self, steps: u64) -> Result<End> {
+        self.world.begin_life(steps);
+        let lived = tokio::select! {
+            biased;
+            () = self.world.death() => Ok(End::Died),
+            lived = tokio::time::timeout(LIFE_MAX, self.run()) => lived.unwrap_or_else(|_| bail!("stuck: nothing ends it")),
+        };
+        // What failed because the process was dying is no finding.
+        let ended = if self.world.is_dead() { Ok(End::Died) } else { lived };
+        self.world.end_life();
+        ended
+    }
+
+    async fn run(&self) -> Result<End> {
+        let world = &self.world;
+        let plan = &world.plan;
+        let options = DiskOptions {
+            segment_bytes: plan.segment_bytes,
+            retain_bytes: plan.retain_bytes,
+            queue_bytes_max: plan.queue_bytes_max,
+            ..DiskOptions::on(Arc::new(self.disk.clone()), plan.partitions)
+        };
+        let (journal, stepper) = match DiskJournal::open_stepped(options) {
+            Ok(opened) => opened,
+            // The disk failed, or is full: somebody mends that and starts it again.
+            Err(JournalError::Io { .. }) if !world.calm.load(Ordering::SeqCst) => {
+                world.count("start failed on the disk");
+                return Ok(End::Died);
+            }
+            Err(error) => bail!("the journal does not open: {error}"),
+        };
+        self.check_what_is_there(journal.as_ref())?;
+
+        let door_journal: Arc<dyn Journal> = match world.bug {
+            Some(Bug::AckBeforeFsync) => Arc::new(EagerJournal(journal.clone())),
+            _ => journal.clone(),
+        };
+        let capture = Capture::new(CaptureParts {
+            journal: door_journal,
+            clock: world.clone(),
+            entropy: world.clone(),
+            key: HashKey::from_bytes([7; 32]),
+            settings: CaptureSettings::default(),
+            metrics: CaptureMetrics::register(&mut Registry::default()),
+        })?;
+        let door = tally_capture::router(Arc::new(capture));
+
+        let mut background = JoinSet::new();
+        background.spawn(write(world.clone(), stepper));
+        background.spawn(late_commit(world.clone(), self.lake.clone()));
+        let mut pipeline = tokio::task::spawn_local(self.clone().process(journal.clone()));
+        let mut clients = JoinSet::new();
+        for number in 0..plan.clients {
+            let (world, truth) = (world.clone(), self.truth.clone());
+            clients.spawn(Client { number, world, truth, door: door.clone() }.run());
+        }
+        let stops_early = world
+            .trouble("asked to stop", plan.troubles.stop)
+            .then(|| Duration::from_millis(world.chance.below(20_000)));
+
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut pipeline => {
+                    return self.pipeline_ended(ended.context("the pipeline panicked")?, journal.as_ref());
+                }
+                client = clients.join_next(), if !clients.is_empty() => {
+                    client.context("a client is there")?.context("a client panicked")??;
+                    if clients.is_empty() {
+                        journal.close();
+                    }
+                }
+                () = tokio::time::sleep(stops_early.unwrap_or_default()), if stops_early.is_some() && !clients.is_empty() => {
+                    // Senders get no answer any more, as when the listener's time to drain is over.
+                    clients.abort_all();
+                    while clients.join_next().await.is_some() {}
+                    journal.close();
+                }
+            }
+        }
+    }
+
+    fn pipeline_ended(&self, ended: Result<(), PipelineError>, journal: &DiskJournal) -> Result<End> {
+        match ended {
+            Ok(()) => {
+                let committed = self.lake.tables().committed(self.world.plan.partitions);
+                ensure!(committed == journal.end(), "it drained to {committed:?} of {:?}", journal.end());
+                let is_done = self.truth.known().is_done(self.world.plan.clients, self.world.plan.requests);
+                Ok(if is_done { End::Done } else { End::Died })
+            }
+            // Poisoned: a restart is the cure. Fenced: a commit of the last life arrived late, and so is it for that.
+            Err(PipelineError::Journal(JournalError::Poisoned { .. })) => {
+                self.world.count("journal poisoned");
+                Ok(End::Died)
+            }
+            Err(PipelineError::Sink(cause)) if cause.contains("another process") => {
+                self.world.count("fenced by a late commit");
+                Ok(End::Died)
+            }
+            Err(error) => bail!("the pipeline stopped: {error}"),
+        }
+    }
+
+    fn check_what_is_there(&self, journal: &DiskJournal) -> Result<()> {
+        let mut held: Vec<Stored> = Vec::new();
+        let mut reader = journal.reader(&journal.start()).context("the journal cannot be read")?;
+        loop {
+            let some = reader.read(1_000, Duration::ZERO).context("the journal cannot be read")?;
+            if some.is_empty() {
+                break;
+            }
+            held.extend(some);
+        }
+        let tables = self.lake.tables();
+        let committed = tables.committed(self.world.plan.partitions);
+        ensure!(committed.covers(&journal.start()), "the journal let go of what is not committed");
+        audit::after_restart(&self.world.plan, &tables, &held, &self.truth.known())
+    }
+
+    async fn process(self, journal: Arc<DiskJournal>) -> Result<(), PipelineError> {
+        let pipeline = Pipeline {
+            journal,
+            sink: SimSink::new(self.world.clone(), self.lake.clone()),
+            clock: self.world.clone(),
+            settings: self.world.plan.pipeline,
+            metrics: PipelineMetrics::register(&mut Registry::default()),
+            progress: watch::Sender::new(Progress::default()),
+        };
+        let progress = pipeline.progress.subscribe();
+        let (mut judging, mut committing): (Judging, Committing<SimSink>) = pipeline.start().await?;
+        let (to_commit, mut batches) = mpsc::channel(1);
+        let world = self.world.clone();
+        let judging = async move {
+            loop {
+                if let Some(due) = judging.step(Duration::ZERO)? {
+                    if to_commit.send(due).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                world.sleep_ms(0, 20).await;
+            }
+        };
+        let committing = async {
+            while let Some(due) = batches.recv().await {
+                committing.commit(&due).await?;
+                self.check_watermark(&progress);
+            }
+            Ok::<(), PipelineError>(())
+        };
+        let (judged, committed) = tokio::join!(judging, committing);
+        committed?;
+        match judged {
+            Err(PipelineError::Journal(JournalError::Closed)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Where the clock was set back, an earlier instant is told twice, and the promise is about the second.
+    fn check_watermark(&self, progress: &watch::Receiver<Progress>) {
+        if self.world.plan.troubles.clock_back == 0 {
+            let watermark_us = progress.borrow().watermark_us;
+            let held = audit::watermark(watermark_us, &self.lake.tables(), &self.truth.known());
+            if let Err(error) = held {
+                self.world.found(error);
+            }
+        }
+    }
+}
+
+async fn write(world: Arc<World>, mut stepper: Stepper) {
+    loop {
+        match stepper.step() {
+            Stepped::Ended => return,
+            Stepped::Wrote => world.sleep_ms(0, 3).await,
+            Stepped::Idle => world.sleep_ms(1, 5).await,
+        }
+    }
+}
+
+async fn late_commit(world: Arc<World>, lake: Arc<SimLake>) {
+    world.sleep_ms(0, 3_000).await;
+    lake.late_commit_arrives();
+}
