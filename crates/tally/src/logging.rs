@@ -1,5 +1,7 @@
 //! Log lines: fields with a short message, to standard error.
 
+use std::io::IsTerminal;
+
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 
@@ -12,7 +14,7 @@ pub fn start(config: &LogConfig) -> Result<()> {
         .with_context(|| format!("`log.level` is {:?}; use error, warn, info, debug or a filter", config.level))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.format {
-        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Text => lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
     Ok(())

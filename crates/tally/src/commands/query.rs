@@ -91,7 +91,9 @@ fn print_table(columns: &[&str], answer: &Value) {
     say(table);
     let meta = &answer["meta"];
     let as_of = meta["watermark"].as_str().map(|at| format!(", complete up to {at}")).unwrap_or_default();
-    say(format!("{} rows from {}{as_of}", rows(answer).count(), meta["source"].as_str().unwrap_or("?")));
+    let n = rows(answer).count();
+    let unit = if n == 1 { "row" } else { "rows" };
+    say(format!("{n} {unit} from {}{as_of}", meta["source"].as_str().unwrap_or("?")));
     for warning in meta["warnings"].as_array().into_iter().flatten() {
         say(format!("warning: {}", warning.as_str().unwrap_or_default()));
     }
