@@ -41,11 +41,12 @@ impl SimLake {
     }
 
     /// The late commit arrives, or is refused for good.
-    pub fn late_commit_arrives(&self) {
+    pub fn late_commit_arrives(&self, world: &World) {
         let mut tables = self.tables();
         if let Some((number, version)) = tables.late.take()
             && number == tables.latest() + 1
         {
+            world.count("late commit arrived");
             tables.versions.push(version);
         }
     }
@@ -119,6 +120,7 @@ impl SimSink {
     async fn put(&self, number: i64, version: Version) -> bool {
         if self.world.step("put events").is_err() {
             if self.world.chance.permille(self.world.plan.troubles.late_commit) {
+                self.world.count("commit on its way at a crash");
                 self.lake.tables().late = Some((number, version));
             }
             return std::future::pending().await;

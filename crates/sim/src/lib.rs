@@ -27,7 +27,7 @@ use lake::SimLake;
 use life::{End, Surroundings};
 use truth::Truth;
 pub use world::Happened;
-use world::World;
+use world::{Fate, World};
 
 /// What a run went through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,9 +58,8 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outcome> {
     for life in 0..LIVES_MAX {
         let is_last = life >= world.plan.crashes;
         world.calm.store(is_last, Ordering::SeqCst);
-        let steps = if is_last { u64::MAX } else { 1 << world.chance.between(2, 11) };
-        let steps = if is_last { steps } else { world.chance.between(1, steps) };
-        let end = in_a_runtime(around.live(steps)).with_context(|| format!("in life {}", life + 1))?;
+        let fate = if is_last { Fate::Lives } else { Fate::of(&world.chance) };
+        let end = in_a_runtime(around.live(fate)).with_context(|| format!("in life {}", life + 1))?;
         if let Some(finding) = world.finding() {
             return Err(finding.context(format!("in life {}", life + 1)));
         }

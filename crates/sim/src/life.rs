@@ -19,7 +19,7 @@ use crate::disk::SimDisk;
 use crate::eager::EagerJournal;
 use crate::lake::{SimLake, SimSink};
 use crate::truth::Truth;
-use crate::world::World;
+use crate::world::{Fate, World};
 
 /// Virtual time after which a life that does not end is stuck.
 const LIFE_MAX: Duration = Duration::from_secs(3_600);
@@ -43,8 +43,8 @@ pub enum End {
 
 impl Surroundings {
     /// Lives until death, or until all clients are done and everything is committed.
-    pub async fn live(&self, steps: u64) -> Result<End> {
-        self.world.begin_life(steps);
+    pub async fn live(&self, fate: Fate) -> Result<End> {
+        self.world.begin_life(fate);
         let lived = tokio::select! {
             biased;
             () = self.world.death() => Ok(End::Died),
@@ -224,5 +224,5 @@ async fn write(world: Arc<World>, mut stepper: Stepper) {
 
 async fn late_commit(world: Arc<World>, lake: Arc<SimLake>) {
     world.sleep_ms(0, 3_000).await;
-    lake.late_commit_arrives();
+    lake.late_commit_arrives(&world);
 }

@@ -25,7 +25,7 @@ pub struct World {
     /// The last life: no trouble any more, so that all that is left gets in.
     pub calm: AtomicBool,
     steps: AtomicU64,
-    dies_at_step: AtomicU64,
+    fate: Mutex<Fate>,
     dead: AtomicBool,
     died: Notify,
     /// A fingerprint of everything that happened, in order: equal seeds must give equal ones.
@@ -34,6 +34,43 @@ pub struct World {
     happened: Mutex<Happened>,
     /// A promise that was seen broken where nobody could be told.
     finding: Mutex<Option<anyhow::Error>>,
+}
+
+/// When a life ends before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Lives,
+    /// At so many steps from now, whatever they are.
+    AtStep(u64),
+    /// At so many of these steps: some are rare, and what happens there matters most.
+    At(&'static str, u64),
+}
+
+impl Fate {
+    /// Steps at which a crash is worth more than its share.
+    const PLACES: [&str; 8] =
+        ["put events", "events are in", "put cells", "cells are in", "sync", "rename", "sync folder", "answer"];
+
+    pub fn of(chance: &Chance) -> Self {
+        if chance.permille(500) {
+            // Few steps as likely as many: also a start may be cut short.
+            let most = 1 << chance.between(2, 11);
+            return Self::AtStep(chance.between(1, most));
+        }
+        let most = 1 << chance.between(0, 6);
+        Self::At(chance.one_of(&Self::PLACES), chance.between(1, most))
+    }
+
+    fn comes_with(&mut self, step: &str) -> bool {
+        let left = match self {
+            Self::Lives => return false,
+            Self::AtStep(left) => left,
+            Self::At(place, left) if *place == step => left,
+            Self::At(..) => return false,
+        };
+        *left -= 1;
+        *left == 0
+    }
 }
 
 /// Counts of troubles and of what came of them, by name.
@@ -57,7 +94,7 @@ impl World {
             bug,
             calm: AtomicBool::new(false),
             steps: AtomicU64::new(0),
-            dies_at_step: AtomicU64::new(u64::MAX),
+            fate: Mutex::new(Fate::Lives),
             dead: AtomicBool::new(false),
             died: Notify::new(),
             trace: AtomicU64::new(seed),
@@ -67,12 +104,15 @@ impl World {
         }
     }
 
-    /// Within the runtime of the new life. It dies after so many steps, if it lives for as long.
-    pub fn begin_life(&self, steps: u64) {
+    /// Within the runtime of the new life.
+    pub fn begin_life(&self, fate: Fate) {
         *self.clock.life_began() = Some(Instant::now());
-        let now = self.steps.load(Ordering::SeqCst);
-        self.dies_at_step.store(now.saturating_add(steps), Ordering::SeqCst);
+        *self.fate() = fate;
         self.dead.store(false, Ordering::SeqCst);
+    }
+
+    fn fate(&self) -> MutexGuard<'_, Fate> {
+        self.fate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Within the same runtime. Some time passes until somebody notices and starts it again.
@@ -88,7 +128,8 @@ impl World {
             return Err(io::Error::other("the process is dead"));
         }
         self.note(what.as_bytes());
-        if self.steps.fetch_add(1, Ordering::SeqCst) + 1 >= self.dies_at_step.load(Ordering::SeqCst) {
+        self.steps.fetch_add(1, Ordering::SeqCst);
+        if self.fate().comes_with(what) {
             self.die();
             return Err(io::Error::other("the process is dead"));
         }
