@@ -23,6 +23,8 @@ pub enum SinkError {
     Fatal(String),
 }
 
+/// What a restart takes up (`committed`, `sightings`, `versions_to_count`) is as of one version, the one that the sink was
+/// opened at: a commit that a dead process had sent and that arrives meanwhile must be in all of them, or in none.
 pub trait Sink: Send + 'static {
     /// Up to where the log is committed.
     fn committed(&self) -> Positions;

@@ -85,12 +85,17 @@ pub struct SimSink {
     world: Arc<World>,
     lake: Arc<SimLake>,
     committed: Positions,
+    /// The version that it was opened at: what a restart takes up is as of this one.
+    opened_at: i64,
 }
 
 impl SimSink {
     pub fn new(world: Arc<World>, lake: Arc<SimLake>) -> Self {
-        let committed = lake.tables().committed(world.plan.partitions);
-        Self { world, lake, committed }
+        let (committed, opened_at) = {
+            let tables = lake.tables();
+            (tables.committed(world.plan.partitions), tables.latest())
+        };
+        Self { world, lake, committed, opened_at }
     }
 
     /// A call on its way: takes its time, and may fail without effect.
@@ -147,7 +152,8 @@ impl Sink for SimSink {
         self.call("read ids").await?;
         let tables = self.lake.tables();
         let mut times: BTreeMap<Partition, i64> = BTreeMap::new();
-        for judged in tables.rows() {
+        let opened_with = tables.versions.iter().take(self.opened_at as usize);
+        for judged in opened_with.flat_map(|version| &version.rows) {
             let time = times.entry(judged.partition).or_default();
             *time = judged.judged_at_s.max(*time);
             if let Some(sighting) = first_sighting(judged) {
@@ -230,7 +236,8 @@ impl Sink for SimSink {
     async fn versions_to_count(&mut self) -> Result<Vec<i64>, SinkError> {
         self.call("look for versions").await?;
         let tables = self.lake.tables();
-        let later = (1..).zip(&tables.versions).filter(|(number, _)| *number > tables.counted);
+        let opened_with = (1..=self.opened_at).zip(&tables.versions);
+        let later = opened_with.filter(|(number, _)| *number > tables.counted);
         Ok(later.filter(|(_, version)| !version.rows.is_empty()).map(|(number, _)| number).collect())
     }
 

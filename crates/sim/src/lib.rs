@@ -45,9 +45,18 @@ pub struct Outcome {
 /// Lives that end before everything is in, over and above the planned crashes: troubles cause some.
 const LIVES_MAX: u64 = 1_000;
 
+/// What to run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setup {
+    pub seed: u64,
+    pub bug: Option<Bug>,
+    /// Print every step with its time.
+    pub trace: bool,
+}
+
 /// Runs one seed; an error is a promise that was not kept.
-pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outcome> {
-    let world = Arc::new(World::new(seed, bug));
+pub fn run(setup: Setup) -> Result<Outcome> {
+    let world = Arc::new(World::new(setup));
     let around = Surroundings {
         disk: SimDisk::new(world.clone()),
         lake: Arc::new(SimLake::default()),

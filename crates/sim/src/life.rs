@@ -185,10 +185,12 @@ impl Surroundings {
                 world.sleep_ms(0, 20).await;
             }
         };
-        let committing = async {
+        let around = &self;
+        // With its end of the channel, so that judging ends too where a commit cannot go on.
+        let committing = async move {
             while let Some(due) = batches.recv().await {
                 committing.commit(&due).await?;
-                self.check_watermark(&progress);
+                around.check_watermark(&progress);
             }
             Ok::<(), PipelineError>(())
         };
@@ -223,6 +225,7 @@ async fn write(world: Arc<World>, mut stepper: Stepper) {
 }
 
 async fn late_commit(world: Arc<World>, lake: Arc<SimLake>) {
-    world.sleep_ms(0, 3_000).await;
+    let within_ms = world.chance.one_of(&[1, 30, 300, 3_000]);
+    world.sleep_ms(0, within_ms).await;
     lake.late_commit_arrives(&world);
 }

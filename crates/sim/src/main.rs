@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use sim::{Bug, Happened};
+use sim::{Bug, Happened, Setup};
 
 /// Runs the whole path under crashes and faults, one seed at a time, and checks that every promise holds.
 #[derive(Parser)]
@@ -19,6 +19,9 @@ struct Arguments {
     /// Run with a known mistake, until a seed finds it; `all` runs each in turn.
     #[arg(long, value_name = "BUG")]
     bug: Option<String>,
+    /// Print every step: for one seed that is to be understood.
+    #[arg(long)]
+    trace: bool,
 }
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool says what it found")]
@@ -33,7 +36,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
         for bug in bugs {
-            match seeds.clone().find_map(|seed| sim::run(seed, Some(bug)).err().map(|error| (seed, error))) {
+            match seeds.clone().find_map(|seed| {
+                sim::run(Setup { seed, bug: Some(bug), trace: arguments.trace }).err().map(|error| (seed, error))
+            }) {
                 Some((seed, error)) => {
                     let took = seed - arguments.from + 1;
                     println!("{}: found after {took} seeds, by seed {seed}: {error:#}", bug.name());
@@ -50,7 +55,7 @@ fn main() -> ExitCode {
     let (mut lives, mut steps, mut rows, mut duplicates, mut failed) = (0, 0, 0, 0, 0);
     let mut happened = Happened::new();
     for seed in seeds {
-        match sim::run(seed, None) {
+        match sim::run(Setup { seed, bug: None, trace: arguments.trace }) {
             Ok(outcome) => {
                 lives += outcome.lives;
                 steps += outcome.steps;
@@ -61,7 +66,7 @@ fn main() -> ExitCode {
             Err(error) => {
                 failed += 1;
                 println!("seed {seed} FAILED: {error:#}");
-                println!("  again: cargo run --release -p sim -- --from {seed} --seeds 1");
+                println!("  again: cargo run --release -p sim -- --from {seed} --seeds 1 --trace");
             }
         }
     }

@@ -69,7 +69,7 @@ impl Plan {
             lake_fails: some(200),
             answer_lost: some(200),
             conflict: some(300),
-            late_commit: some(500),
+            late_commit: if chance.permille(500) { chance.between(300, 1_000) } else { 0 },
             lake_slow_ms: some(3_000),
             repeat: some(400),
             give_up: some(500),

@@ -11,6 +11,7 @@ use tally_model::{Clock, Entropy};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::Setup;
 use crate::bug::Bug;
 use crate::chance::Chance;
 use crate::plan::Plan;
@@ -22,6 +23,7 @@ pub struct World {
     pub chance: Chance,
     pub plan: Plan,
     pub bug: Option<Bug>,
+    is_traced: bool,
     /// The last life: no trouble any more, so that all that is left gets in.
     pub calm: AtomicBool,
     steps: AtomicU64,
@@ -86,12 +88,18 @@ struct SimClock {
 }
 
 impl World {
-    pub fn new(seed: u64, bug: Option<Bug>) -> Self {
+    pub fn new(setup: Setup) -> Self {
+        let Setup { seed, bug, trace: is_traced } = setup;
         let chance = Chance::new(seed);
+        let plan = Plan::of(&chance);
+        if is_traced {
+            say(format_args!("{plan:#?}"));
+        }
         Self {
-            plan: Plan::of(&chance),
+            plan,
             chance,
             bug,
+            is_traced,
             calm: AtomicBool::new(false),
             steps: AtomicU64::new(0),
             fate: Mutex::new(Fate::Lives),
@@ -128,6 +136,7 @@ impl World {
             return Err(io::Error::other("the process is dead"));
         }
         self.note(what.as_bytes());
+        self.tell(what);
         self.steps.fetch_add(1, Ordering::SeqCst);
         if self.fate().comes_with(what) {
             self.die();
@@ -136,7 +145,14 @@ impl World {
         Ok(())
     }
 
+    fn tell(&self, what: &str) {
+        if self.is_traced {
+            say(format_args!("{:>14.3} s  {what}", self.elapsed().as_secs_f64()));
+        }
+    }
+
     pub fn die(&self) {
+        self.tell("death");
         self.dead.store(true, Ordering::SeqCst);
         self.died.notify_waiters();
     }
@@ -178,6 +194,7 @@ impl World {
     }
 
     pub fn count(&self, what: &'static str) {
+        self.tell(what);
         *self.happened().entry(what).or_default() += 1;
     }
 
@@ -206,6 +223,11 @@ impl World {
     pub fn set_clock_by_s(&self, by_s: i64) {
         self.clock.set_by_us.fetch_add(by_s * 1_000_000, Ordering::SeqCst);
     }
+}
+
+#[allow(clippy::print_stdout, reason = "a trace is asked for to be read")]
+fn say(line: std::fmt::Arguments<'_>) {
+    println!("{line}");
 }
 
 impl SimClock {

@@ -1,7 +1,7 @@
 //! A few seeds with each run of the tests; thousands by `cargo run --release -p sim -- --seeds 10000`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use sim::Bug;
+use sim::{Bug, Setup};
 
 const SEEDS: u64 = 150;
 /// A bug must be found within so many seeds.
@@ -10,8 +10,8 @@ const SEEDS_PER_BUG: u64 = 200;
 #[test]
 fn no_seed_breaks_a_promise() {
     for seed in 0..SEEDS {
-        if let Err(error) = sim::run(seed, None) {
-            panic!("seed {seed}: {error:#}\nagain: cargo run --release -p sim -- --from {seed} --seeds 1");
+        if let Err(error) = sim::run(Setup { seed, ..Setup::default() }) {
+            panic!("seed {seed}: {error:#}\nagain: cargo run --release -p sim -- --from {seed} --seeds 1 --trace");
         }
     }
 }
@@ -19,14 +19,18 @@ fn no_seed_breaks_a_promise() {
 #[test]
 fn equal_seeds_give_equal_runs() {
     for seed in 0..20 {
-        assert_eq!(sim::run(seed, None).unwrap(), sim::run(seed, None).unwrap(), "seed {seed}");
+        assert_eq!(
+            sim::run(Setup { seed, ..Setup::default() }).unwrap(),
+            sim::run(Setup { seed, ..Setup::default() }).unwrap(),
+            "seed {seed}"
+        );
     }
 }
 
 #[test]
 fn every_known_mistake_is_found() {
     for bug in Bug::ALL {
-        let found = (0..SEEDS_PER_BUG).any(|seed| sim::run(seed, Some(bug)).is_err());
+        let found = (0..SEEDS_PER_BUG).any(|seed| sim::run(Setup { seed, bug: Some(bug), trace: false }).is_err());
         assert!(found, "{} stays unseen for {SEEDS_PER_BUG} seeds", bug.name());
     }
 }
