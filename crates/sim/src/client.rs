@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{Method, Request, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tally_model::{Clock, Kind};
@@ -139,6 +139,7 @@ impl Client {
             }
         };
         let answer = self.door.clone().oneshot(request).await?;
+        let retry_after = answer.headers().contains_key(header::RETRY_AFTER);
         let (status, body) = (answer.status(), to_bytes(answer.into_body(), 1 << 20).await?);
         // A killed process answers nobody: neither does the dead code that still runs here.
         self.world.only_if_alive().await;
@@ -146,10 +147,16 @@ impl Client {
             std::future::pending::<()>().await;
         }
         self.world.note(status.as_str().as_bytes());
-        self.answered(&ids, is_batch, status, &body)
+        self.answered(&ids, is_batch, (status, retry_after), &body)
     }
 
-    fn answered(&self, ids: &[u128], is_batch: bool, status: StatusCode, body: &[u8]) -> Result<()> {
+    fn answered(
+        &self,
+        ids: &[u128],
+        is_batch: bool,
+        (status, retry_after): (StatusCode, bool),
+        body: &[u8],
+    ) -> Result<()> {
         let now_us = self.world.now_us();
         let mut known = self.truth.known();
         known.open.remove(&self.number);
@@ -162,7 +169,10 @@ impl Client {
             }
             known.acknowledged.push((now_us, safe));
         } else if status.is_server_error() {
-            self.world.count("request refused (5xx)");
+            self.world.count(match retry_after {
+                true => "request refused for now (503, retry-after)",
+                false => "request refused (503, the journal stopped)",
+            });
             self.again_or_never(&mut known.again, ids.to_vec());
         } else {
             // Only what lies too far ahead is refused, and sending it again would not help.

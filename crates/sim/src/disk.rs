@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tally_journal::{Claim, JournalError, Storage, StoredFile};
+use tally_model::Clock;
 
 use crate::world::World;
 
@@ -28,7 +31,7 @@ struct State {
     /// Since the folder was synced.
     changes: Vec<Change>,
     next_inode: u64,
-    is_full: bool,
+    full_until: Duration,
 }
 
 #[derive(Default)]
@@ -82,14 +85,13 @@ impl SimDisk {
     }
 
     fn has_room(&self, state: &mut State) -> bool {
-        let trouble = self.world.plan.troubles.disk_full;
-        // Full for a while, then somebody makes room.
-        if state.is_full {
-            state.is_full = self.world.trouble("disk stays full", 900);
-        } else {
-            state.is_full = self.world.trouble("disk becomes full", trouble);
+        let now = self.world.elapsed();
+        let is_full = now < state.full_until && !self.world.calm.load(Ordering::SeqCst);
+        if !is_full && self.world.trouble("disk becomes full", self.world.plan.troubles.disk_full) {
+            // Until somebody makes room.
+            state.full_until = now + Duration::from_millis(self.world.chance.between(100, 20_000));
         }
-        !state.is_full
+        !is_full
     }
 
     fn error(&self) -> io::Result<()> {

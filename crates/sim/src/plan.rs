@@ -31,7 +31,7 @@ pub struct Troubles {
     pub stop: u64,
     /// Of writes and syncs of the journal's disk.
     pub disk_error: u64,
-    /// Of moments at which the disk is looked at: it becomes full, or has room again.
+    /// Of moments at which a file is made or grows: the disk becomes full, for a while.
     pub disk_full: u64,
     /// Of calls to the lake: it fails with no effect.
     pub lake_fails: u64,
@@ -65,7 +65,7 @@ impl Plan {
             power_loss: some(1_000),
             stop: some(300),
             disk_error: some(8),
-            disk_full: some(20),
+            disk_full: some(60),
             lake_fails: some(200),
             answer_lost: some(200),
             conflict: some(300),
@@ -80,9 +80,10 @@ impl Plan {
         };
         Self {
             partitions: chance.one_of(&[1, 2, 4]),
-            segment_bytes: chance.one_of(&[16 << 10, 24 << 10, 64 << 10]),
+            // The largest request, a dozen events, must fit.
+            segment_bytes: chance.one_of(&[6 << 10, 8 << 10, 64 << 10]),
             retain_bytes: chance.one_of(&[0, 0, 32 << 10]),
-            queue_bytes_max: chance.one_of(&[8 << 10, 64 << 10, 1 << 20]),
+            queue_bytes_max: chance.one_of(&[5 << 10, 8 << 10, 1 << 20]),
             pipeline: PipelineSettings {
                 commit_after: Duration::from_millis(chance.one_of(&[20, 200, 2_000])),
                 commit_events_max: chance.one_of(&[3, 20, 200]),
