@@ -13,6 +13,7 @@ use deltalake_core::protocol::DeltaOperation;
 use object_store::ObjectStore;
 use tally_model::{Grain, Mark, bucket_start_us};
 use tokio::sync::Mutex;
+use tracing::debug;
 
 use crate::error::{Doing, LakeError, Result};
 use crate::events::EVENTS_LAYOUT;
@@ -118,6 +119,7 @@ impl Run {
     ) -> Result<Option<Self>> {
         let table = table.lock().await;
         let Some(inputs) = choose(table.files()) else { return Ok(None) };
+        debug!(table = name, files = inputs.len(), "compaction begun");
         Ok(Some(Self { table: name, store: table.store(), inputs, mark: table.mark(MAINTENANCE).await? }))
     }
 

@@ -76,7 +76,7 @@ fn raw_user_ids_and_addresses_are_nowhere_in_the_data_folder() {
     server.wait_until_counted();
     assert!(server.stop());
     let mut files = 0;
-    let mut folders = vec![server.data().to_owned()];
+    let mut folders = vec![server.data()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
             if entry.path().is_dir() {

@@ -1,11 +1,16 @@
 //! End to end, on the real binary: it is started, fed, killed and asked as its users would.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
+mod audit;
 mod bad_input;
 mod commands;
+mod crash;
+mod landing;
+mod load;
 mod operations;
 mod peers;
 mod real_data;
 mod restart;
 mod server;
+mod signals;
 mod tidy;

@@ -1,8 +1,9 @@
 //! A server process in a temporary folder, and the questions that tests ask it.
 
+use std::fs::File;
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,12 +13,29 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_tally");
 const READY_TIME: Duration = Duration::from_secs(60);
 const COUNT_TIME: Duration = Duration::from_secs(120);
 
+/// How long a server that was told to stop may take: it drains and commits first.
+const STOP_TIME: Duration = Duration::from_secs(90);
+
 pub struct Server {
-    pub folder: TempDir,
+    /// Holds the log, and the data unless that is elsewhere.
+    folder: TempDir,
     port: u16,
     process: Option<Child>,
     http: ureq::Agent,
-    settings: Vec<(&'static str, String)>,
+    launch: Launch,
+}
+
+/// What a server is started with.
+#[derive(Default)]
+pub struct Launch {
+    /// From the environment, such as `("TALLY__JOURNAL__PARTITIONS", "1")`.
+    pub settings: Vec<(&'static str, String)>,
+    /// The data folder, if not a temporary one.
+    pub data: Option<PathBuf>,
+    /// A command that runs what follows it, in a way that keeps the process id: `prlimit --nofile=64`.
+    pub under: Vec<String>,
+    /// Whether the log goes to a file that the test reads, instead of to the test's own output.
+    pub is_logged: bool,
 }
 
 impl Server {
@@ -27,6 +45,14 @@ impl Server {
 
     /// With settings from the environment, such as `("TALLY__JOURNAL__PARTITIONS", "1")`.
     pub fn with(settings: &[(&'static str, &str)]) -> Self {
+        let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let mut server = Self::prepare(Launch { settings, ..Launch::default() });
+        server.restart();
+        server
+    }
+
+    /// Everything but the process, which is started by [`Server::restart`] or [`Server::spawn`].
+    pub fn prepare(mut launch: Launch) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let http = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(300)))
@@ -36,36 +62,53 @@ impl Server {
             .user_agent("Mozilla/5.0 (X11; Linux x86_64) Firefox/127.0")
             .build()
             .into();
-        let mut all =
-            vec![("TALLY__PIPELINE__COMMIT_AFTER_MS", "200".to_owned()), ("TALLY__LOG__LEVEL", "warn".to_owned())];
-        all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
-        let mut server = Self { folder: tempfile::tempdir().unwrap(), port, process: None, http, settings: all };
-        server.restart();
-        server
+        // First, so that the test's own win.
+        let defaults = [("TALLY__PIPELINE__COMMIT_AFTER_MS", "200"), ("TALLY__LOG__LEVEL", "warn")];
+        launch.settings.splice(0..0, defaults.map(|(name, value)| (name, value.to_owned())));
+        Self { folder: tempfile::tempdir().unwrap(), port, process: None, http, launch }
     }
 
-    /// Starts the process (again) on the same folder and port, and waits until it is ready.
-    pub fn restart(&mut self) {
+    /// Starts the process (again) on the same folder and port, waits until it is ready, and says how long that took.
+    pub fn restart(&mut self) -> Duration {
         self.spawn();
+        self.wait_until_ready()
+    }
+
+    pub fn wait_until_ready(&mut self) -> Duration {
         let started = Instant::now();
         while self.status("/readyz") != Some(200) {
-            assert!(started.elapsed() < READY_TIME, "the server did not become ready");
+            assert!(started.elapsed() < READY_TIME, "the server did not become ready: {}", self.log());
             let ended = self.process.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "the server ended: {ended:?}");
-            std::thread::sleep(Duration::from_millis(20));
+            assert!(ended.is_none(), "the server ended: {ended:?}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
         }
+        started.elapsed()
     }
 
     pub fn spawn(&mut self) {
         let mut command = self.command();
+        if self.launch.is_logged {
+            command.stderr(File::create(self.log_path()).unwrap());
+        }
         self.process = Some(command.stdin(Stdio::null()).spawn().unwrap());
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(BINARY);
-        command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--data"]).arg(self.folder.path());
-        command.envs(self.settings.iter().map(|(name, value)| (*name, value.as_str())));
+        let mut words = self.launch.under.iter().map(String::as_str).chain([BINARY]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
+        command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--data"]).arg(self.data());
+        command.envs(self.launch.settings.iter().map(|(name, value)| (*name, value.as_str())));
         command
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("stderr")
+    }
+
+    /// What this process has logged so far; empty where that goes to the test's own output.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     /// kill -9.
@@ -75,11 +118,33 @@ impl Server {
         process.wait().unwrap();
     }
 
+    /// Another signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let id = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
     /// SIGTERM; gives whether it ended well.
     pub fn stop(&mut self) -> bool {
+        self.signal("TERM");
+        self.wait_until_ended().success()
+    }
+
+    /// How a process ends that was told to, or that cannot go on.
+    pub fn wait_until_ended(&mut self) -> ExitStatus {
         let mut process = self.process.take().unwrap();
-        assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
-        process.wait().unwrap().success()
+        let started = Instant::now();
+        loop {
+            if let Some(ended) = process.try_wait().unwrap() {
+                return ended;
+            }
+            if started.elapsed() > STOP_TIME {
+                process.kill().unwrap();
+                process.wait().unwrap();
+                panic!("the server did not end within {} s: {}", STOP_TIME.as_secs(), self.log());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -103,12 +168,24 @@ impl Server {
     }
 
     pub fn post(&self, path: &str, body: impl AsRef<[u8]>, headers: &[(&str, &str)]) -> (u16, String) {
+        let (status, _, body) = self.post_for_head(path, body, headers);
+        (status, body)
+    }
+
+    /// The same, with the answer's headers.
+    pub fn post_for_head(
+        &self,
+        path: &str,
+        body: impl AsRef<[u8]>,
+        headers: &[(&str, &str)],
+    ) -> (u16, ureq::http::HeaderMap, String) {
         let mut request = self.http.post(self.url(path));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let mut answer = request.send(body.as_ref()).unwrap();
-        (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+        let body = answer.body_mut().read_to_string().unwrap();
+        (answer.status().as_u16(), answer.headers().clone(), body)
     }
 
     /// A report's rows, over all time unless the question says else.
@@ -156,8 +233,8 @@ impl Server {
         Command::new(BINARY).args(arguments).output().unwrap()
     }
 
-    pub fn data(&self) -> &Path {
-        self.folder.path()
+    pub fn data(&self) -> PathBuf {
+        self.launch.data.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 }
 
@@ -167,6 +244,15 @@ impl Drop for Server {
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+}
+
+/// What happens by itself, after a while.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < COUNT_TIME, "within {} s it did not happen that {what}", COUNT_TIME.as_secs());
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
