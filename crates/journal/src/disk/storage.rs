@@ -6,7 +6,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::segment::io_error;
 use crate::JournalError;
@@ -49,48 +49,57 @@ pub trait StoredFile: Send + Sync {
 }
 
 /// A folder of the operating system's.
-#[derive(Debug, Clone)]
-pub struct OsFolder(PathBuf);
+#[derive(Debug)]
+pub struct OsFolder {
+    path: PathBuf,
+    /// Open from the claim on: where a process has no file descriptor left, a sync that needed one would fail, and a failed
+    /// sync stops the journal.
+    handle: OnceLock<File>,
+}
 
 impl OsFolder {
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self { path: path.into(), handle: OnceLock::new() }
     }
 }
 
 impl Storage for OsFolder {
     fn claim(&self) -> Result<Claim, JournalError> {
-        create_folder(&self.0).map_err(|error| io_error(format!("create `{}`", self.0.display()), &error))?;
-        Ok(Box::new(lock(&self.0)?))
+        let folder = &self.path;
+        create_folder(folder).map_err(|error| io_error(format!("create `{}`", folder.display()), &error))?;
+        let claim = lock(folder)?;
+        let handle = File::open(folder).map_err(|error| io_error(format!("open `{}`", folder.display()), &error))?;
+        self.handle.get_or_init(|| handle);
+        Ok(Box::new(claim))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names = fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names.collect()
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
-        Ok(Arc::new(File::options().read(true).write(true).open(self.0.join(name))?))
+        Ok(Arc::new(File::options().read(true).write(true).open(self.path.join(name))?))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
-        Ok(Arc::new(File::options().read(true).write(true).create_new(true).open(self.0.join(name))?))
+        Ok(Arc::new(File::options().read(true).write(true).create_new(true).open(self.path.join(name))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        fs::remove_file(self.path.join(name))
     }
 
     fn sync(&self) -> io::Result<()> {
-        sync_folder(&self.0)
+        self.handle.get().map_or_else(|| sync_folder(&self.path), File::sync_all)
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
     }
 }
 
