@@ -137,8 +137,9 @@ impl DiskJournal {
             (Some(file), Some(last)) => (file, last.clone()),
             _ => {
                 let spare = spares::zeroed(storage.as_ref(), segment::spare_name(0), segment_bytes);
-                let spare = spare.map_err(|error| {
-                    io_error(format!("prepare the first journal segment in `{}`", storage.path("").display()), &error)
+                let spare = spare.map_err(|error| JournalError::Io {
+                    doing: format!("prepare the first journal segment in `{}`", storage.path("").display()),
+                    cause: format!("{error}; {}, and start again", spares::cure(&error)),
                 })?;
                 let first = segment::begin(storage.as_ref(), &spare, 1, &recovered.end)?;
                 recovered.segments.push_back(first.clone());

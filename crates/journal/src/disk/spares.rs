@@ -18,6 +18,8 @@ use crate::JournalError;
 const SPARES_MAX: usize = 2;
 /// After a failure (most likely a full disk), try again this often.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// EMFILE, which the standard library has no name for.
+const TOO_MANY_OPEN_FILES: i32 = 24;
 /// Synced in pieces, so that the writer's own syncs do not queue behind a whole segment of zeros.
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
@@ -83,6 +85,11 @@ impl Spares {
     #[cfg(test)]
     pub fn is_ready(&self) -> bool {
         !self.state().ready.is_empty()
+    }
+
+    #[cfg(test)]
+    pub fn is_failing(&self) -> bool {
+        self.state().failing.is_some()
     }
 
     /// Hands over a segment that nobody will read again.
@@ -181,8 +188,10 @@ impl Spares {
             Job::Zero => format!("prepare a journal segment in `{}`", self.storage.path("").display()),
             Job::Reuse(id) | Job::Remove(id) => {
                 let name = segment::name(id);
-                // A job that failed after its file had gone is done, or it would fail for ever.
-                if self.storage.open(&name).is_ok() {
+                // A job that failed after its file had gone is done, or it would fail for ever. Any other is due again: a
+                // segment that stayed behind while later ones go would be a gap for the next start.
+                let is_gone = self.storage.open(&name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+                if !is_gone {
                     state.trimmed.push_front(id);
                 }
                 format!("recycle journal segment `{}`", self.storage.path(&name).display())
@@ -191,7 +200,7 @@ impl Spares {
         if state.failing.is_none() {
             warn!(%error, "cannot {doing}; trying again every second, appends go on while the last segment has room");
         }
-        let cause = format!("{error}; free space there, and the journal goes on by itself");
+        let cause = format!("{error}; {}, and the journal goes on by itself", cure(error));
         state.failing = Some(JournalError::Io { doing, cause });
         self.changed.notify_all();
     }
@@ -204,6 +213,15 @@ impl State {
             return Some(if reuse { Job::Reuse(id) } else { Job::Remove(id) });
         }
         (self.ready.is_empty() && !self.stopping).then_some(Job::Zero)
+    }
+}
+
+/// What helps against an error of the folder.
+pub fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space there",
+        _ if error.raw_os_error() == Some(TOO_MANY_OPEN_FILES) => "raise the limit of open files",
+        _ => "mend that",
     }
 }
 

@@ -4,6 +4,7 @@ mod damage;
 mod durability;
 mod model;
 mod trimming;
+mod watched;
 
 use std::fs::{self, File};
 use std::io;

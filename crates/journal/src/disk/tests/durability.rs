@@ -1,106 +1,27 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::watched::{Step, Watched};
 use super::*;
-
-/// The operating system's folder, but for what a sync does first.
-struct Watched<F> {
-    folder: OsFolder,
-    before_sync: Arc<F>,
-}
-
-impl<F: Fn() -> io::Result<()> + Send + Sync + 'static> Watched<F> {
-    fn options(folder: &Path, before_sync: F) -> DiskOptions {
-        let storage = Self { folder: OsFolder::new(folder), before_sync: Arc::new(before_sync) };
-        DiskOptions { segment_bytes: SEGMENT_BYTES, retain_bytes: 0, ..DiskOptions::on(Arc::new(storage), 2) }
-    }
-
-    fn watched(&self, name: &str, file: Arc<dyn StoredFile>) -> Arc<dyn StoredFile> {
-        Arc::new(WatchedFile { opened_as: self.folder.path(name), file, before_sync: Arc::clone(&self.before_sync) })
-    }
-}
-
-impl<F: Fn() -> io::Result<()> + Send + Sync + 'static> Storage for Watched<F> {
-    fn claim(&self) -> Result<Claim, JournalError> {
-        self.folder.claim()
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.folder.list()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
-        self.folder.open(name).map(|file| self.watched(name, file))
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
-        self.folder.create(name).map(|file| self.watched(name, file))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.folder.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.folder.remove(name)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.folder.sync()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path(name)
-    }
-}
-
-struct WatchedFile<F> {
-    opened_as: PathBuf,
-    file: Arc<dyn StoredFile>,
-    before_sync: Arc<F>,
-}
-
-impl<F: Fn() -> io::Result<()> + Send + Sync + 'static> StoredFile for WatchedFile<F> {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read_exact_at(&self, into: &mut [u8], at: u64) -> io::Result<()> {
-        self.file.read_exact_at(into, at)
-    }
-
-    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, at)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        // Preparing a spare goes on undisturbed: it is the writer that is watched.
-        let is_spare = self.opened_as.extension().is_some_and(|kind| kind == "spare") && self.opened_as.exists();
-        if !is_spare {
-            (self.before_sync)()?;
-        }
-        self.file.sync()
-    }
-}
 
 /// A journal's options whose sync waits as long as the gate is held.
 fn gated(folder: &Path) -> (DiskOptions, Arc<Mutex<()>>) {
     let gate = Arc::new(Mutex::new(()));
     let inside = Arc::clone(&gate);
-    let before_sync = move || {
-        let _pass = inside.lock().unwrap();
+    let before = move |step| {
+        let _pass = (step == Step::Sync).then(|| inside.lock().unwrap());
         Ok(())
     };
-    (Watched::options(folder, before_sync), gate)
+    (Watched::options(folder, before), gate)
 }
 
 fn failing(folder: &Path) -> (DiskOptions, Arc<AtomicBool>) {
     let broken = Arc::new(AtomicBool::new(false));
     let inside = Arc::clone(&broken);
-    let before_sync = move || match inside.load(Ordering::SeqCst) {
+    let before = move |step| match step == Step::Sync && inside.load(Ordering::SeqCst) {
         true => Err(io::Error::other("injected")),
         false => Ok(()),
     };
-    (Watched::options(folder, before_sync), broken)
+    (Watched::options(folder, before), broken)
 }
 
 #[test]

@@ -1,3 +1,6 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::watched::{Step, Watched};
 use super::*;
 
 #[test]
@@ -192,4 +195,30 @@ fn a_reader_ahead_of_the_journal_is_refused() {
     assert!(journal.reader(&Positions::from_offsets(vec![1, 0])).is_ok());
     let ahead = journal.reader(&Positions::from_offsets(vec![2, 0]));
     assert!(matches!(ahead, Err(JournalError::Corrupt { .. })));
+}
+
+#[test]
+fn a_segment_that_cannot_be_recycled_for_want_of_file_descriptors_is_recycled_once_there_are_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let starved = Arc::new(AtomicBool::new(false));
+    let inside = Arc::clone(&starved);
+    let before = move |step| match step == Step::Open && inside.load(Ordering::SeqCst) {
+        true => Err(io::Error::from_raw_os_error(24)),
+        false => Ok(()),
+    };
+    let journal = DiskJournal::open(Watched::options(folder.path(), before)).unwrap();
+    (0..60).for_each(|n| put(&journal, n % 2, 300));
+    eventually("a spare is ready", || journal.shared.spares.is_ready());
+    starved.store(true, Ordering::SeqCst);
+    journal.release(&journal.end()).unwrap();
+    eventually("recycling failed", || journal.shared.spares.is_failing());
+    let kept = segments(folder.path());
+    assert_eq!(kept[0], 1, "nothing has gone: {kept:?}");
+
+    starved.store(false, Ordering::SeqCst);
+    eventually("the released segments have gone", || segments(folder.path()).len() == 1);
+    put(&journal, 0, 300);
+    drop(journal);
+    // The next start refuses a log with a gap in it.
+    assert_eq!(open(folder.path()).end().total(), 61);
 }
