@@ -222,9 +222,13 @@ impl Table {
 
     async fn refresh(&mut self) -> Result<()> {
         if self.commits_since_load >= COMMITS_PER_LOAD {
-            // Forgotten first: loading over a snapshot only adds to it.
-            self.delta.state = None;
-            self.delta.load().await.doing("load a table")?;
+            // Forgotten first: loading over a snapshot only adds to it. But kept, since without one nothing can be told of the
+            // table until a load succeeds, and whoever asks for its marks first never gets as far as the next try.
+            let earlier = self.delta.state.take();
+            if let Err(error) = self.delta.load().await {
+                self.delta.state = earlier;
+                return Err(error).doing("load a table");
+            }
             self.commits_since_load = 0;
         } else {
             self.delta.update_state().await.doing("load a table")?;
