@@ -19,6 +19,7 @@ pub(crate) struct VerdictLabels {
 pub struct PipelineMetrics {
     pub(crate) verdicts: Family<VerdictLabels, Counter>,
     pub(crate) commits: Counter,
+    pub(crate) read_retries: Counter,
     pub(crate) commit_retries: Counter,
     pub(crate) commit_seconds: Histogram,
     pub(crate) batch_events: Histogram,
@@ -32,6 +33,7 @@ impl PipelineMetrics {
         let metrics = Self {
             verdicts: Family::default(),
             commits: Counter::default(),
+            read_retries: Counter::default(),
             commit_retries: Counter::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.002, 2.0, 14)),
             batch_events: Histogram::new(exponential_buckets(1.0, 4.0, 11)),
@@ -42,6 +44,11 @@ impl PipelineMetrics {
         let registry = registry.sub_registry_with_prefix("tally_pipeline");
         registry.register("verdicts", "Events by kind and verdict class, committed", metrics.verdicts.clone());
         registry.register("commits", "Batches committed to the lake", metrics.commits.clone());
+        registry.register(
+            "read_retries",
+            "Reads of the journal tried again after an error",
+            metrics.read_retries.clone(),
+        );
         registry.register("commit_retries", "Commits tried again after an error", metrics.commit_retries.clone());
         registry.register_with_unit(
             "commit",

@@ -9,10 +9,11 @@ mod judging;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tally_journal::{Journal, JournalError};
 use tally_model::{Clock, DecodeError, Offset, Partition, Positions};
 use tokio::sync::{mpsc, watch};
-use tracing::info;
+use tracing::{info, warn};
 
 pub use self::committing::Committing;
 pub use self::judging::{Due, Judging};
@@ -22,6 +23,8 @@ use crate::{Dedup, PipelineMetrics, RollupBuilder, Sighting, Sink};
 
 /// How long one read waits for the first record: bounds how late a stop is noticed.
 const READ_WAIT: Duration = Duration::from_millis(100);
+/// Between tries where the journal cannot be read.
+const READ_RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
 pub struct PipelineSettings {
@@ -70,11 +73,12 @@ pub struct Pipeline<S> {
 impl<S: Sink> Pipeline<S> {
     /// Runs until the journal is closed and everything in it is committed.
     pub async fn run(self) -> Result<(), PipelineError> {
+        let read_retries = self.metrics.read_retries.clone();
         let (judging, mut committing) = self.start().await?;
         let (to_commit, mut batches) = mpsc::channel(1);
         let stage = std::thread::Builder::new().name("tally-judge".into());
         let judging = stage
-            .spawn(move || judge_until_closed(judging, &to_commit))
+            .spawn(move || judge_until_closed(judging, &to_commit, &read_retries))
             .map_err(|error| PipelineError::Sink(format!("cannot start the judging thread: {error}")))?;
         while let Some(due) = batches.recv().await {
             committing.commit(&due).await?;
@@ -140,9 +144,19 @@ impl<S: Sink> Pipeline<S> {
     }
 }
 
-fn judge_until_closed(mut judging: Judging, to_commit: &mpsc::Sender<Due>) -> Result<(), PipelineError> {
+fn judge_until_closed(
+    mut judging: Judging,
+    to_commit: &mpsc::Sender<Due>,
+    read_retries: &Counter,
+) -> Result<(), PipelineError> {
     loop {
         match judging.step(READ_WAIT) {
+            // For want of file descriptors, say. The records are there, and none of them was passed over.
+            Err(PipelineError::Journal(error @ JournalError::Io { .. })) => {
+                read_retries.inc();
+                warn!(%error, wait_ms = READ_RETRY.as_millis() as u64, "reading the journal failed; it is tried again");
+                std::thread::sleep(READ_RETRY);
+            }
             Ok(None) => {}
             Ok(Some(due)) => {
                 if to_commit.blocking_send(due).is_err() {

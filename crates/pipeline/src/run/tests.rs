@@ -3,7 +3,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
-use tally_journal::{MemoryJournal, Record};
+use tally_journal::{DiskJournal, DiskOptions, MemoryJournal, Record};
 use tally_model::{Cell, Class, Event, Fact, Grain, Judged, Kind, ManualClock, View, encode_record, partition_of};
 use uuid::Uuid;
 
@@ -121,7 +121,7 @@ impl Sink for TestSink {
     }
 }
 
-async fn append(journal: &MemoryJournal, ids: impl IntoIterator<Item = u128>) {
+async fn append(journal: &impl Journal, ids: impl IntoIterator<Item = u128>) {
     let records = ids.into_iter().map(|id| {
         let event = Event::new(Uuid::from_u128(id), Kind::Click, 1_700_000_000_000_000, "c", "a");
         Record { partition: partition_of(event.id, 4), bytes: Bytes::from(encode_record(&event)) }
@@ -129,11 +129,11 @@ async fn append(journal: &MemoryJournal, ids: impl IntoIterator<Item = u128>) {
     journal.append(records.collect()).unwrap().await.unwrap();
 }
 
-async fn run(journal: &Arc<MemoryJournal>, sink: &TestSink) -> (Result<(), PipelineError>, Progress) {
+fn pipeline(journal: Arc<dyn Journal>, sink: &TestSink) -> (Pipeline<TestSink>, watch::Receiver<Progress>) {
     let progress = watch::Sender::new(Progress::default());
     let seen = progress.subscribe();
     let pipeline = Pipeline {
-        journal: journal.clone(),
+        journal,
         sink: sink.clone(),
         clock: Arc::new(ManualClock::at_us(1_700_000_001_000_000)),
         settings: PipelineSettings {
@@ -144,6 +144,11 @@ async fn run(journal: &Arc<MemoryJournal>, sink: &TestSink) -> (Result<(), Pipel
         metrics: PipelineMetrics::register(&mut Registry::default()),
         progress,
     };
+    (pipeline, seen)
+}
+
+async fn run(journal: &Arc<MemoryJournal>, sink: &TestSink) -> (Result<(), PipelineError>, Progress) {
+    let (pipeline, seen) = pipeline(journal.clone(), sink);
     let ended = pipeline.run().await;
     let last = seen.borrow().clone();
     (ended, last)
@@ -152,7 +157,7 @@ async fn run(journal: &Arc<MemoryJournal>, sink: &TestSink) -> (Result<(), Pipel
 /// A journal that holds the records and is closed: a pipeline on it runs to its end.
 async fn closed_journal(ids: impl IntoIterator<Item = u128>) -> Arc<MemoryJournal> {
     let journal = Arc::new(MemoryJournal::new(4));
-    append(&journal, ids).await;
+    append(journal.as_ref(), ids).await;
     journal.close();
     journal
 }
@@ -207,11 +212,38 @@ async fn a_journal_that_is_behind_the_lake_is_refused() {
 #[tokio::test]
 async fn a_record_that_is_no_event_stops_the_pipeline_and_says_where_it_is() {
     let journal = Arc::new(MemoryJournal::new(4));
-    append(&journal, 0..5).await;
+    append(journal.as_ref(), 0..5).await;
     journal.append(vec![Record { partition: 2, bytes: Bytes::from_static(&[99, 1]) }]).unwrap().await.unwrap();
     let sink = TestSink::default();
     let error = run(&journal, &sink).await.0.unwrap_err().to_string();
     assert!(error.starts_with("cannot read the record at partition 2, offset "), "{error}");
     assert!(error.ends_with("run the newer binary that wrote it"), "{error}");
     assert_eq!(sink.verdicts(Class::Counted), 5, "what stands before it is counted");
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_for_a_while_is_read_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = DiskJournal::open(DiskOptions::new(folder.path(), 4)).unwrap();
+    append(journal.as_ref(), 0..35).await;
+    // A folder in the segment's place: it is there, and cannot be opened.
+    let segment = folder.path().join("00000000000000000001.segment");
+    let aside = folder.path().join("aside");
+    std::fs::rename(&segment, &aside).unwrap();
+    std::fs::create_dir(&segment).unwrap();
+    let sink = TestSink::default();
+    let (pipeline, _) = pipeline(journal.clone(), &sink);
+    let retries = pipeline.metrics.read_retries.clone();
+    let mending = async {
+        while retries.get() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        std::fs::remove_dir(&segment).unwrap();
+        std::fs::rename(&aside, &segment).unwrap();
+        tokio::task::spawn_blocking(move || journal.close()).await.unwrap();
+        Ok(())
+    };
+    // Ends early with an error, should the pipeline give up.
+    tokio::try_join!(pipeline.run(), mending).unwrap();
+    assert_eq!(sink.verdicts(Class::Counted), 35);
 }
