@@ -188,8 +188,9 @@ pub(crate) fn each_sighting(rows: &RecordBatch, mut each: impl FnMut(Partition, 
         let judged_at_us = if judged_at.is_valid(row) { judged_at.value(row) } else { received_at.value(row) };
         let partition = Partition::try_from(partitions.value(row)).unwrap_or_default();
         let id = EventId::from_slice(ids.value(row)).map_err(|error| LakeError::Damaged { what: error.to_string() })?;
-        let is_repeat = reason.is_valid(row) && reason.value(row) == Reason::SameId.as_str();
-        each(partition, judged_at_us.div_euclid(SECOND_US), (!is_repeat).then_some(id));
+        let reason = reason.is_valid(row).then(|| Reason::parse(reason.value(row))).flatten();
+        let is_first = reason.is_none_or(Reason::remembers_id);
+        each(partition, judged_at_us.div_euclid(SECOND_US), is_first.then_some(id));
     }
     Ok(())
 }

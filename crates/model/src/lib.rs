@@ -14,6 +14,7 @@ mod proof;
 mod record;
 pub mod report;
 mod rollup;
+mod stand_in;
 mod verdict;
 mod window;
 
@@ -28,5 +29,6 @@ pub use proof::{CheckReport, Difference, KindCount, Life, LifeCell, LifeEvent};
 pub use record::{DecodeError, decode_record, encode_record};
 pub use report::{Dimension, Metric};
 pub use rollup::{Cell, CellKey, Counts, Fact, SketchError, Users, View};
+pub use stand_in::{StandIn, record_kept, stand_in};
 pub use verdict::{Class, Reason, Verdict};
 pub use window::{Grain, bucket_start_us};

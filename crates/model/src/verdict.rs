@@ -12,16 +12,23 @@ pub enum Reason {
     DeclaredBot,
     /// A conversion names its click, but no campaign that it could be counted for.
     ClickUnresolved,
+    /// The record's bytes are no event that this binary can read; a stand-in holds them.
+    Undecodable,
+    /// A rule failed on this event: a bug of ours, not the event's fault.
+    JudgingFailed,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 3] = [Reason::SameId, Reason::DeclaredBot, Reason::ClickUnresolved];
+    pub const ALL: [Reason; 5] =
+        [Reason::SameId, Reason::DeclaredBot, Reason::ClickUnresolved, Reason::Undecodable, Reason::JudgingFailed];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::SameId => "same_id",
             Reason::DeclaredBot => "declared_bot",
             Reason::ClickUnresolved => "click_unresolved",
+            Reason::Undecodable => "undecodable",
+            Reason::JudgingFailed => "judging_failed",
         }
     }
 
@@ -34,7 +41,16 @@ impl Reason {
         match self {
             Reason::SameId => Class::Duplicate,
             Reason::DeclaredBot => Class::InvalidGivt,
-            Reason::ClickUnresolved => Class::Quarantined,
+            Reason::ClickUnresolved | Reason::Undecodable | Reason::JudgingFailed => Class::Quarantined,
+        }
+    }
+
+    /// Whether the id of such an event is remembered from it on. A repeat does not prolong that, and a stand-in has no id that
+    /// anybody sent.
+    pub fn remembers_id(self) -> bool {
+        match self {
+            Reason::SameId | Reason::Undecodable => false,
+            Reason::DeclaredBot | Reason::ClickUnresolved | Reason::JudgingFailed => true,
         }
     }
 }
@@ -59,6 +75,11 @@ impl Verdict {
             Verdict::Counted => None,
             Verdict::Not(reason) => Some(reason),
         }
+    }
+
+    /// Whether this was the first sighting of its id.
+    pub fn remembers_id(self) -> bool {
+        self.reason().is_none_or(Reason::remembers_id)
     }
 }
 

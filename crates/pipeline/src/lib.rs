@@ -7,6 +7,7 @@ mod batch;
 mod dedup;
 mod judge;
 mod metrics;
+mod poison;
 mod rollup;
 mod run;
 mod sink;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use tally_journal::{Journal, JournalError};
-use tally_model::{Clock, DecodeError, Offset, Partition, Positions};
+use tally_model::{Clock, Offset, Partition, Positions};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -51,8 +51,6 @@ pub enum PipelineError {
     Journal(#[from] JournalError),
     #[error("cannot commit to the lake: {0}")]
     Sink(String),
-    #[error("cannot read the record at partition {partition}, offset {offset}: {cause}")]
-    Record { partition: Partition, offset: Offset, cause: DecodeError },
     #[error(
         "the journal ends at offset {end} of partition {partition}, but the lake has committed up to {committed}: this is not the journal that the lake was filled from; put the right one back"
     )]

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tally_model::{
-    Cell, EventId, Fact, Judged, Mark, Partition, Positions, Reason, Standing, position_mark, position_marks,
-};
+use tally_model::{Cell, EventId, Fact, Judged, Mark, Partition, Positions, Standing, position_mark, position_marks};
 use tally_pipeline::{Batch, Sighting, Sink, SinkError};
 
 use crate::bug::Bug;
@@ -252,6 +250,9 @@ impl Sink for SimSink {
 
 fn first_sighting(judged: &Judged) -> Option<Sighting> {
     let id: EventId = judged.event.id;
-    let is_first = judged.verdict.reason() != Some(Reason::SameId);
-    is_first.then_some(Sighting { partition: judged.partition, id, judged_at_s: judged.judged_at_s })
+    judged.verdict.remembers_id().then_some(Sighting {
+        partition: judged.partition,
+        id,
+        judged_at_s: judged.judged_at_s,
+    })
 }

@@ -200,7 +200,9 @@ impl Queries {
         ttl_s: u64,
         report: &mut CheckReport,
     ) -> Result<()> {
-        let is_first = ident("reason").is_null().or(ident("reason").not_eq(lit(Reason::SameId.as_str())));
+        let repeats = Reason::ALL.into_iter().filter(|reason| !reason.remembers_id());
+        let repeats = repeats.map(|reason| lit(reason.as_str())).collect();
+        let is_first = ident("reason").is_null().or(ident("reason").in_list(repeats, true));
         let firsts = self.events(view)?.filter(ident("partition").eq(lit(i32::from(partition))).and(is_first))?;
         let repeated =
             firsts.clone().aggregate(vec![ident("event_id").alias("repeated")], vec![count(lit(1i64)).alias("n")])?;

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tally_journal::{Journal, Reader};
-use tally_model::{Clock, Device, Event, Judged, Offset, Partition, Positions, Region, decode_record};
+use tally_journal::{Journal, Reader, Stored};
+use tally_model::{Clock, Device, Event, Judged, Positions, Reason, Region, StandIn, Verdict, stand_in};
+use tracing::error;
 
 use super::{PipelineError, PipelineSettings};
+use crate::poison::{read_record, verdict_by};
 use crate::{Batch, Dedup, PipelineMetrics, RollupBuilder, judge};
 
 const READ_RECORDS: usize = 8_192;
@@ -16,6 +18,10 @@ const BATCH_BYTES_MAX: usize = 96 << 20;
 /// Days times regions in a batch: each is a file of its own in the commit. Overshot by one read at most.
 const BATCH_FILES_MAX: usize = 256;
 const DAY_US: i64 = 86_400_000_000;
+const SECOND_US: i64 = 1_000_000;
+/// 2000-01-01, the earliest time that capture takes: where a partition begins with a record that cannot be read, it has no
+/// time yet.
+const EARLIEST_S: i64 = 946_684_800;
 
 /// A batch whose time has come.
 pub struct Due {
@@ -48,6 +54,7 @@ struct OpenBatch {
     size: BatchSize,
     /// When its first read came back, by [`Clock::elapsed`].
     since: Option<Duration>,
+    undecodable: u64,
 }
 
 /// Where the journal ended at some instant: once we have read up to there, we have all that was acknowledged before it.
@@ -89,8 +96,8 @@ impl Judging {
     }
 
     /// Reads once, waiting so long for the first record, and judges what came. Gives a batch if one is due; an empty one tells
-    /// only how far the figures are. Where the journal ended, or holds something that cannot be read, what was judged before
-    /// that is given first, and the reason with the next call.
+    /// only how far the figures are. Where the journal ended, what was judged before that is given first, and the reason with the
+    /// next call.
     pub fn step(&mut self, wait: Duration) -> Result<Option<Due>, PipelineError> {
         if let Some(error) = self.ended.take() {
             return Err(error);
@@ -110,7 +117,8 @@ impl Judging {
     fn read(&mut self, wait: Duration) -> Result<(), PipelineError> {
         let room = self.settings.commit_events_max.saturating_sub(self.open.batch.events.len()).min(READ_RECORDS);
         for record in self.reader.read(room, wait)? {
-            let judged = self.judge(record.partition, record.offset, &record.bytes)?;
+            let judged = self.judge(&record);
+            self.position.advance(record.partition, record.offset + 1);
             self.open.size.add(&judged.event, record.bytes.len());
             self.open.rollups.add(&judged.fact());
             self.open.batch.events.push(judged);
@@ -118,15 +126,34 @@ impl Judging {
         Ok(())
     }
 
-    fn judge(&mut self, partition: Partition, offset: Offset, bytes: &[u8]) -> Result<Judged, PipelineError> {
-        let event = decode_record(bytes).map_err(|cause| PipelineError::Record { partition, offset, cause })?;
-        let seen = self.dedup.partition(partition);
+    fn judge(&mut self, record: &Stored) -> Judged {
+        let Stored { partition, offset, bytes } = record;
+        let (event, device) = match read_record(bytes) {
+            Ok(read) => read,
+            Err(why) => return self.quarantine(record, &why),
+        };
+        let seen = self.dedup.partition(*partition);
         let is_first = seen.is_first(event.id, event.received_at_us);
         let judged_at_s = seen.now_s();
-        let device = Device::of(event.user_agent.as_deref());
-        let verdict = judge(&event, &device, is_first);
-        self.position.advance(partition, offset + 1);
-        Ok(Judged { partition, offset, judged_at_s, event, device, verdict })
+        let verdict = verdict_by(|| judge(&event, &device, is_first));
+        Judged { partition: *partition, offset: *offset, judged_at_s, event, device, verdict }
+    }
+
+    /// A row for a record that is no event: the log goes on after it, and every offset is accounted for.
+    fn quarantine(&mut self, record: &Stored, why: &str) -> Judged {
+        let Stored { partition, offset, bytes } = record;
+        if self.open.undecodable == 0 {
+            // Once a batch: a downgrade may leave millions of them.
+            error!(partition, offset, why, "a record cannot be read; it is quarantined, and may be resubmitted later");
+        }
+        self.open.undecodable += 1;
+        let seen = self.dedup.partition(*partition);
+        seen.move_on_to(EARLIEST_S);
+        let judged_at_s = seen.now_s();
+        let event =
+            stand_in(StandIn { partition: *partition, offset: *offset, at_us: judged_at_s * SECOND_US, bytes, why });
+        let verdict = Verdict::Not(Reason::Undecodable);
+        Judged { partition: *partition, offset: *offset, judged_at_s, event, device: Device::NONE, verdict }
     }
 
     fn close_batch(&mut self) -> Due {

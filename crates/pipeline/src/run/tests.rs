@@ -4,7 +4,10 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use tally_journal::{DiskJournal, DiskOptions, MemoryJournal, Record};
-use tally_model::{Cell, Class, Event, Fact, Grain, Judged, Kind, ManualClock, View, encode_record, partition_of};
+use tally_model::{
+    Cell, Class, Event, Fact, Grain, Judged, Kind, ManualClock, Reason, Verdict, View, encode_record, partition_of,
+    record_kept,
+};
 use uuid::Uuid;
 
 use super::*;
@@ -73,7 +76,7 @@ impl Sink for TestSink {
         for judged in self.store().versions.values().flatten() {
             let time = times.entry(judged.partition).or_insert(0);
             *time = judged.judged_at_s.max(*time);
-            if judged.verdict.class() != Class::Duplicate {
+            if judged.verdict.remembers_id() {
                 each(Sighting { partition: judged.partition, id: judged.event.id, judged_at_s: judged.judged_at_s });
             }
         }
@@ -209,16 +212,66 @@ async fn a_journal_that_is_behind_the_lake_is_refused() {
     assert!(matches!(ended, Err(PipelineError::JournalBehind { .. })), "{ended:?}");
 }
 
+/// Appends bytes that no event was made of.
+async fn append_poison(journal: &MemoryJournal, partition: Partition, bytes: &'static [u8]) {
+    let record = Record { partition, bytes: Bytes::from_static(bytes) };
+    journal.append(vec![record]).unwrap().await.unwrap();
+}
+
+const POISON: [&[u8]; 3] = [&[], &[99, 1], &[1, 1, 2, 3]];
+
 #[tokio::test]
-async fn a_record_that_is_no_event_stops_the_pipeline_and_says_where_it_is() {
+async fn records_that_are_no_events_are_quarantined_and_block_nothing() {
     let journal = Arc::new(MemoryJournal::new(4));
-    append(journal.as_ref(), 0..5).await;
-    journal.append(vec![Record { partition: 2, bytes: Bytes::from_static(&[99, 1]) }]).unwrap().await.unwrap();
+    append(journal.as_ref(), 0..20).await;
+    for bytes in POISON {
+        append_poison(&journal, 2, bytes).await;
+    }
+    append(journal.as_ref(), 10..30).await;
+    journal.close();
     let sink = TestSink::default();
-    let error = run(&journal, &sink).await.0.unwrap_err().to_string();
-    assert!(error.starts_with("cannot read the record at partition 2, offset "), "{error}");
-    assert!(error.ends_with("run the newer binary that wrote it"), "{error}");
-    assert_eq!(sink.verdicts(Class::Counted), 5, "what stands before it is counted");
+    run(&journal, &sink).await.0.unwrap();
+    let verdicts = [Class::Counted, Class::Duplicate, Class::Quarantined].map(|class| sink.verdicts(class));
+    assert_eq!(verdicts, [30, 10, 3]);
+    assert_eq!(sink.store().committed, journal.end(), "every offset is in");
+    assert_eq!(sink.cell_total(Grain::Minute, View::Campaign), 43, "and in the rollups");
+    let store = sink.store();
+    let rows: Vec<_> =
+        store.versions.values().flatten().filter(|row| row.verdict == Verdict::Not(Reason::Undecodable)).collect();
+    for (row, bytes) in rows.iter().zip(POISON) {
+        assert_eq!(row.partition, 2);
+        assert_eq!(record_kept(row.event.props.as_deref().unwrap()).as_deref(), Some(bytes), "the record is kept");
+        assert_eq!(row.event.received_at_us, 1_700_000_000_000_000, "at the partition's time");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_after_poison_decides_as_an_unbroken_run() {
+    let rows = |sink: &TestSink| -> Vec<_> {
+        let row =
+            |judged: &Judged| (judged.partition, judged.offset, judged.judged_at_s, judged.event.id, judged.verdict);
+        let mut rows: Vec<_> = sink.store().versions.values().flatten().map(row).collect();
+        rows.sort_by_key(|(partition, offset, ..)| (*partition, *offset));
+        rows
+    };
+    let poisoned = async || {
+        let journal = Arc::new(MemoryJournal::new(4));
+        // Also as the first of its partition, which has no time yet then.
+        append_poison(&journal, 1, POISON[1]).await;
+        append(journal.as_ref(), 0..35).await;
+        append_poison(&journal, 3, POISON[2]).await;
+        append(journal.as_ref(), 0..35).await;
+        journal.close();
+        journal
+    };
+    let (unbroken, restarted) = (TestSink::default(), TestSink::default());
+    run(&poisoned().await, &unbroken).await.0.unwrap();
+    restarted.store().fail_next = Some(Fault::CrashBeforeCells);
+    let journal = poisoned().await;
+    assert!(run(&journal, &restarted).await.0.is_err());
+    run(&journal, &restarted).await.0.unwrap();
+    assert_eq!(rows(&restarted), rows(&unbroken));
+    assert_eq!(restarted.verdicts(Class::Quarantined), 2);
 }
 
 #[tokio::test]
