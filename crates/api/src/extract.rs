@@ -8,7 +8,8 @@ use crate::ApiError;
 /// The longest question that makes sense.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
-pub(crate) struct Question<T>(pub T);
+/// A body as JSON.
+pub struct Question<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Question<T> {
     type Rejection = ApiError;

@@ -17,6 +17,7 @@ use tally_model::{CheckReport, EventId, Life};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use error::ApiError;
+pub use extract::Question;
 pub use metrics::ApiMetrics;
 
 /// Questions that run at once; others wait their turn. More would only slow each other, and capture, down.

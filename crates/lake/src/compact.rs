@@ -11,7 +11,7 @@ use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record
 use deltalake_core::kernel::Add;
 use deltalake_core::protocol::DeltaOperation;
 use object_store::ObjectStore;
-use tally_model::{Grain, Mark, bucket_start_us};
+use tally_model::{Cell, Grain, Mark, bucket_start_us};
 use tokio::sync::Mutex;
 use tracing::debug;
 
@@ -19,12 +19,13 @@ use crate::error::{Doing, LakeError, Result};
 use crate::events::EVENTS_LAYOUT;
 use crate::files::{NewFile, read_files, write_file};
 use crate::live_file::LiveFile;
-use crate::rollups::{self, Merger, ROLLUPS_LAYOUT};
+use crate::rollups::{self, Merger, ROLLUPS_LAYOUT, Versions};
 use crate::schema::{EVENTS_FILE, ROLLUPS};
 use crate::table::Table;
 use crate::writer::Lake;
 
-const MAINTENANCE: &str = "maintenance";
+/// The mark that each change of files other than a batch's moves on.
+pub(crate) const MAINTENANCE: &str = "maintenance";
 /// Files that differ in rows by less than this factor are merged with each other: every row is rewritten a logarithmic
 /// number of times, instead of with each arrival.
 const TIER_FACTOR: usize = 8;
@@ -56,8 +57,9 @@ pub struct CompactionReport {
 }
 
 impl Lake {
-    /// Merges one group of files of each table, where there is one worth it.
+    /// Merges one group of files of each table, where there is one worth it, and nobody else is at the files.
     pub async fn compact(&self, settings: CompactionSettings) -> Result<Vec<CompactionReport>> {
+        let Ok(_maintaining) = self.maintaining.try_lock() else { return Ok(Vec::new()) };
         // One after the other, but neither waits for the other's success.
         let events = self.compact_events(settings).await;
         let rollups = self.compact_rollups(settings).await;
@@ -227,15 +229,19 @@ fn sort_events(rows: &RecordBatch) -> Result<RecordBatch> {
     Ok(take_record_batch(rows, &order)?)
 }
 
-/// Adds up equal cells and cuts the result into slots: one file each for a grain, a view and a month.
+/// Adds up equal cells.
 fn merge_cells(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
     let mut merger = Merger::default();
     for batch in batches {
         merger.add(batch)?;
     }
-    let merged = merger.finish();
+    into_slots(&merger.finish())
+}
+
+/// Cuts cells into slots: one file each for a grain, a view and a month.
+pub(crate) fn into_slots(cells: &[(Cell, Versions)]) -> Result<Vec<RecordBatch>> {
     let mut slots: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (cell, versions) in &merged {
+    for (cell, versions) in cells {
         let month = bucket_start_us(Grain::Month, cell.key.bucket_us);
         slots.entry((cell.key.grain, cell.key.view, month)).or_default().push((cell, *versions));
     }

@@ -41,7 +41,8 @@ pub(crate) fn to_files(events: &[Judged]) -> Result<Vec<NewFile>> {
         .collect()
 }
 
-fn date(day: i64) -> Result<String> {
+/// The name of a day's partition.
+pub(crate) fn date(day: i64) -> Result<String> {
     let midnight = Timestamp::from_second(day * 86_400);
     let midnight = midnight.map_err(|error| LakeError::Damaged { what: format!("day {day} has no date: {error}") })?;
     Ok(midnight.strftime("%Y-%m-%d").to_string())

@@ -103,6 +103,11 @@ impl LiveFile {
             ..Remove::default()
         }
     }
+
+    /// The action that takes this file out because what it says is replaced.
+    pub fn replaced(&self, now_ms: i64) -> Remove {
+        Remove { data_change: true, ..self.rearranged(now_ms) }
+    }
 }
 
 fn time_us(value: &Value) -> Option<i64> {

@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::table::TableVersion;
 use crate::writer::LakeView;
 
+pub(crate) use check::is_within_error;
 pub(crate) use plan::Source;
 
 /// Memory that running queries may hold together; one that needs more fails, and the others go on.

@@ -44,6 +44,11 @@ pub(crate) fn encode(rows: &[(&Cell, Versions)]) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(ROLLUPS.clone(), columns)?)
 }
 
+/// Every sum of a cell with the name of its column, in column order.
+pub(crate) fn summed(counts: &Counts) -> impl Iterator<Item = (&'static str, i64)> {
+    summed_bases().into_iter().map(|base| (base_column(base), sum_of(counts, base)))
+}
+
 fn sum_of(counts: &Counts, base: Base) -> i64 {
     match base {
         Base::Events(kind, class) => counts.of(kind, class) as i64,

@@ -31,6 +31,8 @@ pub struct Lake {
     /// What readers see. Replaced only when both tables tell of the same events.
     view: Arc<watch::Sender<LakeView>>,
     pub(crate) unused: Arc<Mutex<Unused>>,
+    /// Held by whoever rearranges, replaces or removes files: one at a time.
+    pub(crate) maintaining: Arc<Mutex<()>>,
 }
 
 /// Both tables as of the same events.
@@ -106,6 +108,7 @@ impl Lake {
             rollups: Arc::new(Mutex::new(rollups)),
             view: Arc::new(watch::Sender::new(view)),
             unused: Arc::default(),
+            maintaining: Arc::default(),
         })
     }
 

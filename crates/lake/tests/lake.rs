@@ -216,9 +216,9 @@ async fn a_wrong_rollup_is_found_cell_by_cell() {
     let version = lake.commit_events(&rows, &positions(0), &positions(10)).await.unwrap();
     count(&lake, version, &rows[..9]).await;
     let report = lake.queries().check(false, 86_400).await.unwrap();
-    assert_eq!(report.differences_total, 32, "clicks and cost in each view and grain: {report:?}");
+    assert_eq!(report.found.differences_total, 32, "clicks and cost in each view and grain: {report:?}");
     let report = lake.queries().check(true, 86_400).await.unwrap();
-    let places: Vec<&str> = report.differences.iter().map(|difference| difference.place.as_str()).collect();
+    let places: Vec<&str> = report.found.differences.iter().map(|difference| difference.place.as_str()).collect();
     assert!(
         places.iter().any(|place| place.starts_with("geo_minute campaign_id=odd") && place.ends_with(": clicks")),
         "{places:#?}"
@@ -304,8 +304,8 @@ async fn an_id_counted_twice_within_its_time_to_live_is_found() {
     }
     commit(&lake, &rows).await;
     let report = lake.queries().check(true, 86_400).await.unwrap();
-    assert_eq!(report.differences_total, 1, "{report:?}");
-    assert!(report.differences[0].place.contains("within the time to live"), "{report:?}");
+    assert_eq!(report.found.differences_total, 1, "{report:?}");
+    assert!(report.found.differences[0].place.contains("within the time to live"), "{report:?}");
 }
 
 #[tokio::test]

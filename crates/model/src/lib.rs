@@ -4,6 +4,7 @@
 //! runtimes, HTTP and Arrow belong to the crates that use these words.
 
 mod clock;
+mod days;
 mod device;
 mod event;
 mod geo;
@@ -19,13 +20,14 @@ mod verdict;
 mod window;
 
 pub use clock::{Clock, Entropy, ManualClock, SeededEntropy, SystemClock, SystemEntropy};
+pub use days::{Days, DaysError};
 pub use device::Device;
 pub use event::{Event, EventId, Kind};
 pub use geo::{Country, Region};
 pub use judged::Judged;
 pub use mark::{Mark, Standing, position_mark, position_marks};
 pub use offset::{Offset, Partition, Positions, partition_of};
-pub use proof::{CheckReport, Difference, KindCount, Life, LifeCell, LifeEvent};
+pub use proof::{CheckReport, Difference, Differences, KindCount, Life, LifeCell, LifeEvent, RebuildReport};
 pub use record::{DecodeError, decode_record, encode_record};
 pub use report::{Dimension, Metric};
 pub use rollup::{Cell, CellKey, Counts, Fact, SketchError, Users, View};

@@ -10,7 +10,7 @@ use crate::Class;
 /// Differences that are told one by one; more are only counted.
 const DIFFERENCES_TOLD: usize = 100;
 
-/// What a check found. `differences` empty means that everything holds.
+/// What a check found. No differences mean that everything holds.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct CheckReport {
     pub events_version: i64,
@@ -20,8 +20,8 @@ pub struct CheckReport {
     pub kinds: BTreeMap<&'static str, KindCount>,
     /// Rollup cells compared with raw events (all grains and views).
     pub cells_compared: u64,
-    pub differences: Vec<Difference>,
-    pub differences_total: u64,
+    #[serde(flatten)]
+    pub found: Differences,
 }
 
 /// received = counted + duplicate + invalid_givt + invalid_sivt + quarantined.
@@ -51,6 +51,40 @@ impl KindCount {
     }
 }
 
+/// What counting a range of days again found and replaced.
+#[derive(Debug, Clone, Serialize)]
+pub struct RebuildReport {
+    pub days: String,
+    /// The months whose own cells were counted again with them.
+    pub months: String,
+    pub events_version: i64,
+    /// Cells that were counted from raw events.
+    pub cells: u64,
+    /// Whether there was anything to replace, and it was.
+    pub replaced: bool,
+    /// `expected` is what the raw events say, and the cell now; `found` is what it said before.
+    #[serde(flatten)]
+    pub found: Differences,
+}
+
+/// Differences, the first of them one by one.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Differences {
+    pub differences: Vec<Difference>,
+    pub differences_total: u64,
+}
+
+impl Differences {
+    pub fn expect(&mut self, place: impl FnOnce() -> String, expected: i64, found: i64) {
+        if expected != found {
+            self.differences_total += 1;
+            if self.differences.len() < DIFFERENCES_TOLD {
+                self.differences.push(Difference { place: place(), expected, found });
+            }
+        }
+    }
+}
+
 /// One thing that does not hold: where, what the raw events or the log say, and what was found instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
@@ -61,17 +95,12 @@ pub struct Difference {
 
 impl CheckReport {
     pub fn holds(&self) -> bool {
-        self.differences_total == 0
+        self.found.differences_total == 0
     }
 
     /// Notes a difference, if the two are not equal.
     pub fn expect(&mut self, place: impl FnOnce() -> String, expected: i64, found: i64) {
-        if expected != found {
-            self.differences_total += 1;
-            if self.differences.len() < DIFFERENCES_TOLD {
-                self.differences.push(Difference { place: place(), expected, found });
-            }
-        }
+        self.found.expect(place, expected, found);
     }
 }
 

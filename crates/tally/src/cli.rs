@@ -40,6 +40,16 @@ pub enum Command {
     ///
     /// Exits with 1 where anything does not hold.
     Verify(VerifyArguments),
+    /// Count days again from raw events, and replace their cells in one step where they differ
+    ///
+    /// Takes whole UTC days. The minute, hour and day cells of these days, and the cells of the months that they belong to,
+    /// are made anew from the raw events and compared with the rollups, in every view. If anything differs, all of them are
+    /// replaced in one commit: reports see the old figures or the new ones, never a mixture. Events that come in meanwhile
+    /// are counted as always.
+    ///
+    /// Prints each difference, up to 100, and their number. Exits with 0 where nothing differed or everything was replaced;
+    /// what it did not get to, it left as it was. A day's events are read one day after the other for the whole months.
+    Rebuild(RebuildArguments),
     /// The life of one event: when it came, where it stands in the log, its verdict and why, its cells and its file
     Why(WhyArguments),
     /// Measure this machine: capture, and the pipeline behind it
@@ -229,6 +239,25 @@ pub struct VerifyArguments {
     pub json: bool,
     #[command(flatten)]
     pub place: WhereArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct RebuildArguments {
+    /// The first day, such as 2026-03-01 (UTC)
+    #[arg(long, value_name = "DAY")]
+    pub from: String,
+    /// The day after the last one, which is not included
+    #[arg(long, value_name = "DAY")]
+    pub to: String,
+    /// Print the whole report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The server that does it; it must run on this machine
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", conflicts_with = "data")]
+    pub server: String,
+    /// Work on this data folder itself; refused while a server runs on it
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -94,6 +94,13 @@ impl Source {
     }
 }
 
+/// Has a server on this machine do something, however long it takes.
+pub async fn post(server: &str, path: &str, body: &Value) -> Result<Value> {
+    let url = server.trim_end_matches('/');
+    let response = reqwest::Client::new().post(format!("{url}{path}")).json(body).send().await;
+    read(response.with_context(|| no_server(url))?, &[]).await
+}
+
 fn no_server(url: &str) -> String {
     format!("no answer from {url}; start one with `tally serve`, or read a folder with --data")
 }

@@ -5,6 +5,7 @@ pub mod check_config;
 pub mod demo;
 pub mod generate;
 pub mod query;
+pub mod rebuild;
 pub mod send;
 pub mod verify;
 pub mod why;

@@ -9,6 +9,7 @@ use config::builder::DefaultState;
 use config::{ConfigBuilder, Environment, File, FileFormat};
 use serde::Deserialize;
 use tally_capture::CaptureSettings;
+use tally_journal::{Claim, OsFolder, Storage};
 use tally_pipeline::PipelineSettings;
 
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -161,6 +162,12 @@ impl DataFolder {
 
     pub fn lake(&self) -> PathBuf {
         self.0.join("lake")
+    }
+
+    /// Keeps servers, and other commands that write, out of the folder for as long as the claim is held.
+    pub fn claim(&self) -> Result<Claim> {
+        ensure!(self.journal().is_dir(), "there is no data folder `{}`", self.0.display());
+        Ok(OsFolder::new(self.journal()).claim()?)
     }
 
     pub fn hash_key(&self) -> PathBuf {

@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod config;
 mod logging;
+mod rebuild;
 mod serve;
 
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Generate(arguments) => commands::generate::run(&arguments)?,
         Command::Query(arguments) => commands::query::run(arguments).await?,
         Command::Verify(arguments) => return commands::verify::run(arguments).await,
+        Command::Rebuild(arguments) => commands::rebuild::run(&arguments).await?,
         Command::Why(arguments) => commands::why::run(arguments).await?,
         Command::Bench(arguments) => commands::bench::run(arguments).await?,
         Command::CheckConfig(arguments) => commands::check_config::run(&arguments)?,

@@ -1,6 +1,7 @@
 //! All roles in one process: how they are put together, and in which order they stop.
 
 mod adapters;
+mod admin;
 mod maintenance;
 mod operations;
 
@@ -26,6 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Config, DataFolder};
 use adapters::{LakeQuery, LakeSink};
+use admin::Admin;
 use maintenance::Maintenance;
 use operations::Operations;
 
@@ -79,6 +81,7 @@ impl Server {
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
         let routes = tally_capture::router(Arc::new(capture))
             .merge(tally_api::router(api))
+            .merge(admin::router(Arc::new(Admin { lake: lake.clone() })))
             .merge(operations::router(operations));
 
         let listen = config.server.listen;

@@ -269,7 +269,7 @@ fn compared_bases(grain: Grain) -> Vec<Base> {
 }
 
 /// Whether an estimate is as good as estimates are: within six standard errors, which one in 500 million is not.
-fn is_within_error(exact: i64, estimate: i64) -> bool {
+pub(crate) fn is_within_error(exact: i64, estimate: i64) -> bool {
     let allowed = 6.0 * Users::RELATIVE_STANDARD_ERROR * exact as f64;
     (exact - estimate).abs() as f64 <= allowed.max(1.0)
 }

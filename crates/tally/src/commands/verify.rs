@@ -30,6 +30,17 @@ fn print(report: &Value) {
     if report["recounted"] == true {
         say(format!("recounted from raw events: {} rollup cells compared", number(&report["cells_compared"])));
     }
+    print_differences(report);
+    match report["differences_total"].as_u64() {
+        Some(0) => say("everything holds"),
+        Some(total) => say(format!("{total} differences; the figures cannot be trusted until they are explained")),
+        None => say("the server did not say whether it holds"),
+    }
+}
+
+/// The differences that a report tells one by one.
+pub(crate) fn print_differences(report: &Value) {
+    let number = |value: &Value| grouped(value.as_i64().unwrap_or_default());
     for difference in report["differences"].as_array().into_iter().flatten() {
         let place = difference["place"].as_str().unwrap_or_default();
         say(format!(
@@ -37,10 +48,5 @@ fn print(report: &Value) {
             number(&difference["expected"]),
             number(&difference["found"])
         ));
-    }
-    match report["differences_total"].as_u64() {
-        Some(0) => say("everything holds"),
-        Some(total) => say(format!("{total} differences; the figures cannot be trusted until they are explained")),
-        None => say("the server did not say whether it holds"),
     }
 }

@@ -7,6 +7,7 @@ mod commands;
 mod crash;
 mod landing;
 mod load;
+mod correct;
 mod operations;
 mod peers;
 mod real_data;
