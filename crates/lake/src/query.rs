@@ -2,6 +2,7 @@
 
 mod bucket;
 mod check;
+mod compare;
 mod life;
 mod plan;
 mod provider;

@@ -27,7 +27,10 @@ pub use geo::{Country, Region};
 pub use judged::Judged;
 pub use mark::{Mark, Standing, position_mark, position_marks};
 pub use offset::{Offset, Partition, Positions, partition_of};
-pub use proof::{CheckReport, Difference, Differences, KindCount, Life, LifeCell, LifeEvent, RebuildReport};
+pub use proof::{
+    CheckReport, Comparison, Difference, Differences, KindCount, Life, LifeCell, LifeEvent, RebuildReport,
+    TableComparison,
+};
 pub use record::{DecodeError, decode_record, encode_record};
 pub use report::{Dimension, Metric};
 pub use rollup::{Cell, CellKey, Counts, Fact, SketchError, Users, View};

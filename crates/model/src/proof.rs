@@ -67,6 +67,44 @@ pub struct RebuildReport {
     pub found: Differences,
 }
 
+/// Two lakes beside each other, row by row and cell by cell.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    pub events: TableComparison,
+    pub cells: TableComparison,
+}
+
+impl Comparison {
+    pub fn is_identical(&self) -> bool {
+        self.events.is_identical() && self.cells.is_identical()
+    }
+}
+
+/// One table of two lakes: ours and the other's.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TableComparison {
+    pub rows: [u64; 2],
+    /// SHA-256 over all rows in the order of their keys: equal where, and only where, all rows are.
+    pub digests: [String; 2],
+    /// The first differences, as sentences.
+    pub differences: Vec<String>,
+    pub differences_total: u64,
+}
+
+impl TableComparison {
+    pub fn is_identical(&self) -> bool {
+        self.differences_total == 0 && self.digests[0] == self.digests[1]
+    }
+
+    /// Notes a difference.
+    pub fn differs(&mut self, how: impl FnOnce() -> String) {
+        self.differences_total += 1;
+        if self.differences.len() < DIFFERENCES_TOLD {
+            self.differences.push(how());
+        }
+    }
+}
+
 /// Differences, the first of them one by one.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Differences {

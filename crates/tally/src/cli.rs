@@ -50,6 +50,18 @@ pub enum Command {
     /// Prints each difference, up to 100, and their number. Exits with 0 where nothing differed or everything was replaced;
     /// what it did not get to, it left as it was. A day's events are read one day after the other for the whole months.
     Rebuild(RebuildArguments),
+    /// Feed the journal again into a fresh lake, and compare it with the one that is there
+    ///
+    /// Reads the journal of a data folder that no server uses, from its first record on, through the same rules and commits
+    /// into a new lake, and proves that. If the folder has a lake, both are compared: every column of every event, and every
+    /// sum of every cell; a digest over each table says in one line whether they are the same. The source is not changed.
+    ///
+    /// Refused if the journal no longer holds its beginning (journal.retain_bytes): without it, the first copies of some
+    /// events are missing, and other copies would count. Rules must be the same too: give the server's --config, since
+    /// verdicts depend on pipeline.dedup_ttl_s.
+    ///
+    /// Exits with 1 where the new lake does not prove, or differs. `TO/lake` may take the place of a lost one.
+    Replay(ReplayArguments),
     /// The life of one event: when it came, where it stands in the log, its verdict and why, its cells and its file
     Why(WhyArguments),
     /// Measure this machine: capture, and the pipeline behind it
@@ -258,6 +270,22 @@ pub struct RebuildArguments {
     /// Work on this data folder itself; refused while a server runs on it
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArguments {
+    /// The data folder whose journal is read, or the folder of a journal alone
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// A folder without a lake, for the new one
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// The configuration that the server runs with
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the whole result as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod generate;
 pub mod query;
 pub mod rebuild;
+pub mod replay;
 pub mod send;
 pub mod verify;
 pub mod why;

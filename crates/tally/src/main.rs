@@ -39,6 +39,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Query(arguments) => commands::query::run(arguments).await?,
         Command::Verify(arguments) => return commands::verify::run(arguments).await,
         Command::Rebuild(arguments) => commands::rebuild::run(&arguments).await?,
+        Command::Replay(arguments) => return commands::replay::run(&arguments).await,
         Command::Why(arguments) => commands::why::run(arguments).await?,
         Command::Bench(arguments) => commands::bench::run(arguments).await?,
         Command::CheckConfig(arguments) => commands::check_config::run(&arguments)?,

@@ -1,6 +1,6 @@
 //! All roles in one process: how they are put together, and in which order they stop.
 
-mod adapters;
+pub(crate) mod adapters;
 mod admin;
 mod maintenance;
 mod operations;

@@ -20,7 +20,8 @@ pub async fn run(arguments: VerifyArguments) -> Result<ExitCode> {
     Ok(if proof["holds"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(report: &Value) {
+/// The conservation of each kind, and whether everything holds.
+pub(crate) fn print(report: &Value) {
     let number = |value: &Value| grouped(value.as_i64().unwrap_or_default());
     let classes = ["counted", "duplicate", "invalid_givt", "invalid_sivt", "quarantined"];
     for (kind, count) in report["kinds"].as_object().into_iter().flatten() {

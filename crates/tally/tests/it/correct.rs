@@ -1,8 +1,12 @@
 //! Late, wrong and unreadable: figures that have to be made right, on the real binary.
 
-use serde_json::json;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use super::server::{Server, click, ndjson, said};
+use serde_json::json;
+use tally_journal::{DiskJournal, DiskOptions, Journal, Record};
+
+use super::server::{BINARY, Server, click, ndjson, said};
 
 /// The file of rollups that a server's folder has.
 fn break_rollups(server: &Server) {
@@ -67,4 +71,59 @@ fn days_are_whole_and_rebuilding_is_for_this_machine() {
     let asked = json!({"from": "2024-05-01", "to": "2024-06-01"}).to_string();
     assert_eq!(server.post("/v1/admin/rebuild", &asked, &[("x-forwarded-for", "192.0.2.1")]).0, 403);
     assert_eq!(server.post("/v1/admin/rebuild", &asked, &[]).0, 200);
+}
+
+/// Appends a record that is no event to the journal of a server that is stopped.
+fn poison(server: &Server, bytes: &'static [u8]) {
+    let journal = DiskJournal::open(DiskOptions::new(server.data().join("journal"), 4)).unwrap();
+    let record = Record { partition: 1, bytes: bytes.into() };
+    journal.append(vec![record]).unwrap().wait().unwrap();
+}
+
+#[test]
+fn a_replay_of_the_journal_gives_the_same_rows_and_cells_whatever_happened_before() {
+    let settings = [("TALLY__PIPELINE__COMMIT_AFTER_MS", "20"), ("TALLY__LAKE__COMPACT_EVERY_S", "1")];
+    let mut server = Server::with(&settings);
+    let files = tempfile::tempdir().unwrap();
+    for seed in ["1", "2"] {
+        let file = files.path().join(seed).to_str().unwrap().to_owned();
+        let traffic = ["--seed", seed, "--duplicates", "0.2", "--late", "0.3", "--bots", "0.1", "--output", &file];
+        assert!(server.tally(&[&["generate", "--events", "1500"], &traffic[..]].concat()).status.success());
+        let sending = ["send", &file, "--to", &server.url(""), "--batch", "50", "--concurrency", "1"];
+        let sending = Command::new(BINARY).args(sending).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let before = server.received();
+        while server.received() < before + 300 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server.kill();
+        poison(&server, &[9, 9, 9]);
+        server.restart();
+        assert!(sending.unwrap().wait().unwrap().success());
+    }
+    server.wait_until_counted();
+    assert!(server.stop());
+
+    let (from, to) = (server.data().to_str().unwrap().to_owned(), files.path().join("again"));
+    let to = to.to_str().unwrap();
+    let output = server.tally(&["replay", "--from", &from, "--to", to]);
+    let says = said(&output);
+    assert!(output.status.success() && says.ends_with("identical\n"), "{says}");
+    assert!(says.contains(" 2 quarantined"), "{says}");
+    let again = server.tally(&["replay", "--from", &from, "--to", to]);
+    assert!(!again.status.success() && said(&again).contains("there is a lake in"), "{}", said(&again));
+
+    // What readers get, by words and not by digest.
+    let figures = |folder: &str| {
+        let by = ["--by", "campaign_id,hour,country", "--limit", "100000", "--format", "csv", "--data", folder];
+        said(
+            &server
+                .tally(&[&["query", "gross_clicks,clicks,duplicate_clicks,impressions,cost_micros"], &by[..]].concat()),
+        )
+    };
+    assert_eq!(figures(&from), figures(to));
+
+    // A lake that lacks what the journal holds is not compared as if it were complete.
+    poison(&server, &[]);
+    let output = server.tally(&["replay", "--from", &from, "--to", files.path().join("third").to_str().unwrap()]);
+    assert!(!output.status.success() && said(&output).contains("let its server catch up"), "{}", said(&output));
 }
