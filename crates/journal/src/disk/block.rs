@@ -29,6 +29,9 @@ pub const VERSION: u16 = 1;
 const MAGIC: [u8; 4] = *b"TLYJ";
 const BASE_BYTES: usize = 8;
 const RECORD_HEADER_BYTES: usize = 6;
+/// At 50,000 records a second a partition gets here in 178 years. What lies beyond was never written by us, and the sum over
+/// all partitions that there can be would overflow.
+const OFFSET_MAX: Offset = (1 << 48) - 1;
 
 /// One life of a segment file. A block left over from an earlier life has another tag, so recycling needs no zeroing;
 /// and the salt is not guessable, so no record can pass for a block by its contents.
@@ -161,6 +164,9 @@ fn parse(header: &Header, bytes: &[u8]) -> Option<Block> {
         base.push(u64::from_le_bytes(array(bytes, at)?));
         at += BASE_BYTES;
     }
+    if base.iter().any(|offset| *offset > OFFSET_MAX) {
+        return None;
+    }
     let base = Positions::from_offsets(base);
     let mut end = base.clone();
     let mut records = Vec::new();
@@ -240,6 +246,21 @@ mod tests {
         for length in 0..bytes.len() {
             assert_eq!(decode(&bytes[..length]), Err(Damage::Bytes), "cut to {length}");
         }
+    }
+
+    #[test]
+    fn positions_that_no_partition_can_have_reached_are_damage() {
+        for (base, expected) in [(OFFSET_MAX, true), (OFFSET_MAX + 1, false), (u64::MAX, false)] {
+            let mut bytes = Vec::new();
+            encode(&mut bytes, TAG, &Positions::from_offsets(vec![base, 0]), [].iter());
+            assert_eq!(decode(&bytes).is_ok(), expected, "a partition that begins at {base}");
+        }
+        // Whose sum does not fit into 64 bits, so that it cannot even be written by `encode`.
+        let (mut bytes, _) = sample();
+        bytes[HEADER_BYTES..HEADER_BYTES + 2 * BASE_BYTES].fill(0xFF);
+        let crc = crc32c::crc32c(&bytes[4..]);
+        bytes[0..4].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(decode(&bytes), Err(Damage::Bytes));
     }
 
     #[test]
