@@ -37,6 +37,7 @@ pub trait Storage: Send + Sync + 'static {
 /// The folder is ours until this is dropped.
 pub type Claim = Box<dyn Any + Send + Sync>;
 
+#[allow(clippy::len_without_is_empty, reason = "its length is asked of the disk, and nobody asks whether it is 0")]
 pub trait StoredFile: Send + Sync {
     fn len(&self) -> io::Result<u64>;
 
