@@ -12,6 +12,8 @@ use crate::error::Fault;
 
 /// Twenty times a usual event; raw rows stay rows and do not become documents.
 const PROPS_BYTES_MAX: usize = 8 << 10;
+/// Lists and objects within each other, the object of all props included: what common readers of JSON go down to.
+const DEPTH_MAX: usize = 100;
 const FIELD: &str = "props";
 
 /// Keys with their values in JSON, in the order in which they came.
@@ -64,6 +66,11 @@ impl<'a> Props<'a> {
             }
         }
         object.push('}');
+        if depth(&object) > DEPTH_MAX {
+            let what = format!("the fields that Tally does not know are nested more than {DEPTH_MAX} deep");
+            return Err(Fault::new(FIELD, what, "send flatter ones, or the inner part as a text"));
+        }
+        mend_surrogates(&mut object);
         Ok(Some(object))
     }
 }
@@ -71,6 +78,53 @@ impl<'a> Props<'a> {
 fn quoted(text: &str) -> String {
     // A string can always be written as JSON.
     serde_json::to_string(text).unwrap_or_default()
+}
+
+/// How deep lists and objects stand within each other in valid JSON.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = json.bytes();
+    let mut in_text = false;
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_text = !in_text,
+            // What is escaped ends no text.
+            b'\\' => drop(bytes.next()),
+            b'[' | b'{' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_text => depth -= 1,
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// A browser that cuts a text in the middle of an emoji sends half of a surrogate pair, which is valid JSON and no text: most
+/// readers refuse the whole object. The half becomes the mark for what could not be read, as browsers do it in a form.
+fn mend_surrogates(json: &mut String) {
+    const ESCAPE_BYTES: usize = r"\uD83D".len();
+    const REPLACEMENT: &str = r"\ufffd";
+    let mut at = 0;
+    while let Some(found) = json[at..].find('\\') {
+        at += found;
+        let unit = |at| json.get(at..at + ESCAPE_BYTES).and_then(utf16_unit);
+        match (unit(at), unit(at + ESCAPE_BYTES)) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => at += 2 * ESCAPE_BYTES,
+            (Some(0xD800..=0xDFFF), _) => {
+                json.replace_range(at..at + ESCAPE_BYTES, REPLACEMENT);
+                at += ESCAPE_BYTES;
+            }
+            (Some(_), _) => at += ESCAPE_BYTES,
+            // A shorter escape, whose second byte may be a backslash too.
+            (None, _) => at += 2,
+        }
+    }
+}
+
+fn utf16_unit(escape: &str) -> Option<u16> {
+    u16::from_str_radix(escape.strip_prefix(r"\u")?, 16).ok()
 }
 
 fn entries(object: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, Fault> {
@@ -130,6 +184,33 @@ mod tests {
         let mut props = Props::default();
         props.merge_owned(r#"{"a":1,"b":2,"a":3}"#).unwrap();
         assert_eq!(props.finish().unwrap().as_deref(), Some(r#"{"b":2,"a":3}"#));
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_marked_and_the_rest_stays() {
+        let check = |given: &str, expected: &str| {
+            let mut props = Props::default();
+            props.merge(given).unwrap();
+            let object = props.finish().unwrap().unwrap();
+            assert_eq!(object, expected);
+            assert!(serde_json::from_str::<serde_json::Value>(&object).is_ok(), "{object}");
+        };
+        check(r#"{"title":"cut \uD83D"}"#, r#"{"title":"cut \ufffd"}"#);
+        check(r#"{"a":["\ude00\ud83d","\ud83d\ude00"]}"#, r#"{"a":["\ufffd\ufffd","\ud83d\ude00"]}"#);
+        check(r#"{"a":"\ud83d\ud83d\ude00"}"#, r#"{"a":"\ufffd\ud83d\ude00"}"#);
+        check(r#"{"a":"\\ud83d \\\ud83d \u0041"}"#, r#"{"a":"\\ud83d \\\ufffd \u0041"}"#);
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_to_be_read_is_refused() {
+        let nested = |depth: usize| {
+            let json = format!(r#"{{"a]":"\"[[","b":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
+            let mut props = Props::default();
+            props.merge(&json).map(|()| props.finish())
+        };
+        assert!(nested(DEPTH_MAX).unwrap().is_ok());
+        let fault = nested(DEPTH_MAX + 1).unwrap().unwrap_err();
+        assert!(fault.what.contains("more than 100 deep"), "{}", fault.what);
     }
 
     #[test]
