@@ -4,10 +4,10 @@
 mod audit;
 mod bad_input;
 mod commands;
+mod correct;
 mod crash;
 mod landing;
 mod load;
-mod correct;
 mod operations;
 mod peers;
 mod real_data;
