@@ -144,6 +144,6 @@ async fn a_commit_that_finds_the_store_away_at_any_step_gets_in_once_it_is_back(
     }
     store.go_away_after(i64::MAX);
     let report = lake.queries().check(true, 86_400).await.unwrap();
-    assert!(report.holds(), "{:#?}", report.differences);
+    assert!(report.holds(), "{:#?}", report.found.differences);
     assert_eq!(report.received, COMMITS);
 }
