@@ -25,6 +25,7 @@ pub enum Standing {
 impl Standing {
     /// `found` has what stands in the table for each of `marks`, in their order.
     pub fn of(marks: &[Mark], found: &[Option<i64>]) -> Self {
+        debug_assert_eq!(marks.len(), found.len(), "each mark was looked for");
         let pairs = || marks.iter().zip(found);
         if pairs().all(|(mark, found)| *found == Some(mark.after)) {
             return Self::AlreadyIn;

@@ -97,7 +97,7 @@ impl<S: Sink> Pipeline<S> {
             }
         }
         let dedup = self.restore().await?;
-        // What the last run committed and had no time to let go.
+        // What the last run committed and had no time to let go. It is safe to: a sink makes what it was opened at durable first.
         self.journal.release(&committed)?;
         info!(
             committed = committed.total(),

@@ -17,6 +17,7 @@ pub struct Stepper {
 pub enum Stepped {
     /// Nothing waited.
     Idle,
+    /// A group, or refused it for want of a segment.
     Wrote,
     /// Closed and empty, or poisoned: no further step does anything.
     Ended,

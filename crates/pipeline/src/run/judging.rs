@@ -40,7 +40,7 @@ pub struct Judging {
     dedup: Dedup,
     position: Positions,
     watermark_us: i64,
-    mark: Mark,
+    horizon: Horizon,
     open: OpenBatch,
     /// Why nothing follows what was given.
     ended: Option<PipelineError>,
@@ -58,12 +58,12 @@ struct OpenBatch {
 }
 
 /// Where the journal ended at some instant: once we have read up to there, we have all that was acknowledged before it.
-struct Mark {
+struct Horizon {
     at_us: i64,
     end: Positions,
 }
 
-impl Mark {
+impl Horizon {
     fn set(clock: &dyn Clock, journal: &dyn Journal) -> Self {
         // The clock first: what is acknowledged before that is below the end that we see after it.
         let at_us = clock.now_us();
@@ -82,7 +82,7 @@ impl Judging {
     ) -> Result<Self, PipelineError> {
         Ok(Self {
             reader: journal.reader(&position)?,
-            mark: Mark::set(clock.as_ref(), journal.as_ref()),
+            horizon: Horizon::set(clock.as_ref(), journal.as_ref()),
             journal,
             clock,
             settings,
@@ -167,9 +167,9 @@ impl Judging {
     }
 
     fn move_watermark(&mut self) {
-        if self.position.covers(&self.mark.end) {
-            self.watermark_us = self.mark.at_us;
-            self.mark = Mark::set(self.clock.as_ref(), self.journal.as_ref());
+        if self.position.covers(&self.horizon.end) {
+            self.watermark_us = self.horizon.at_us;
+            self.horizon = Horizon::set(self.clock.as_ref(), self.journal.as_ref());
         }
     }
 }

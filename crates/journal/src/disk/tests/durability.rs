@@ -169,6 +169,30 @@ fn a_failed_sync_poisons_for_good() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_begun_poisons() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = Arc::new(AtomicBool::new(false));
+    let inside = Arc::clone(&broken);
+    let before = move |step| match step == Step::SyncSpare && inside.load(Ordering::SeqCst) {
+        true => Err(io::Error::other("injected")),
+        false => Ok(()),
+    };
+    let journal = DiskJournal::open(Watched::options(folder.path(), before)).unwrap();
+    eventually("a spare is ready", || journal.shared.spares.is_ready());
+    broken.store(true, Ordering::SeqCst);
+    let mut kept = 0;
+    let lost = loop {
+        match journal.append(vec![record(0, contents(0, kept, 500))]).and_then(Receipt::wait) {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&lost, JournalError::Poisoned { cause } if cause.contains("begin")), "{lost}");
+    drop(journal);
+    assert_eq!(open(folder.path()).end().next(0), kept, "what was acknowledged is there, and nothing else");
+}
+
+#[test]
 fn a_sync_that_fails_while_others_wait_acknowledges_none_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let (options, broken) = failing(folder.path());

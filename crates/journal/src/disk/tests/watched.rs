@@ -13,8 +13,10 @@ pub struct Watched<F> {
 pub enum Step {
     /// Opening a file that is there, or making a new one.
     Open,
-    /// Syncing a file, but for spares: preparing those goes on undisturbed, it is the writer that is watched.
+    /// Syncing a segment.
     Sync,
+    /// Syncing a file that is a spare still: one that is being prepared, or becomes a segment.
+    SyncSpare,
 }
 
 impl<F: Fn(Step) -> io::Result<()> + Send + Sync + 'static> Watched<F> {
@@ -85,9 +87,7 @@ impl<F: Fn(Step) -> io::Result<()> + Send + Sync + 'static> StoredFile for Watch
 
     fn sync(&self) -> io::Result<()> {
         let is_spare = self.opened_as.extension().is_some_and(|kind| kind == "spare") && self.opened_as.exists();
-        if !is_spare {
-            (self.before)(Step::Sync)?;
-        }
+        (self.before)(if is_spare { Step::SyncSpare } else { Step::Sync })?;
         self.file.sync()
     }
 }
