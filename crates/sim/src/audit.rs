@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, bail, ensure};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tally_journal::Stored;
-use tally_model::{Class, Counts, Event, Grain, Judged, Reason, View, bucket_start_us, decode_record, partition_of};
+use tally_model::{Class, Country, Counts, Event, Grain, Judged, Reason, View, decode_record, partition_of};
 use uuid::Uuid;
 
 use crate::lake::Tables;
@@ -14,35 +16,38 @@ use crate::truth::Known;
 
 /// After every restart: what was acknowledged is in the lake or in the journal behind it, and the lake is right as far as it is.
 pub fn after_restart(plan: &Plan, tables: &Tables, journal: &[Stored], known: &Known) -> Result<()> {
-    let rows = by_partition(tables)?;
+    let rows = by_partition(tables);
     check_places(plan, &rows)?;
     check_verdicts(plan, &rows)?;
     let mut events: Vec<Event> = tables.rows().map(|judged| judged.event.clone()).collect();
     for stored in journal {
-        let committed = rows.get(&stored.partition).map_or(0, |rows| rows.len() as u64);
-        if stored.offset >= committed {
-            events.push(decode_record(&stored.bytes).context("the journal holds what is no event")?);
+        let event = decode_record(&stored.bytes).context("the journal holds what is no event")?;
+        let committed = rows.get(&stored.partition).and_then(|rows| rows.get(stored.offset as usize));
+        match committed {
+            None => events.push(event),
+            Some(row) => ensure!(row.event == event, "the place of {} was given twice: {}", row.event.id, event.id),
         }
     }
     check_senders(&events, known)
 }
 
 /// At the end, when everything that was in the journal is committed and counted.
-pub fn at_the_end(plan: &Plan, tables: &Tables, journal_end: u64, known: &Known) -> Result<()> {
+pub fn at_the_end(plan: &Plan, tables: &Tables, known: &Known) -> Result<()> {
     after_restart(plan, tables, &[], known)?;
-    let committed = tables.rows().count() as u64;
-    ensure!(committed == journal_end, "{journal_end} records in the journal, {committed} rows in the lake");
+    let (marked, rows) = (tables.committed(plan.partitions).total(), tables.rows().count() as u64);
+    ensure!(marked == rows, "the marks say that {marked} records are in, and {rows} rows are");
     check_rollups(tables)
 }
 
-/// Everything acknowledged before the watermark is in the lake.
-pub fn watermark(watermark_us: i64, tables: &Tables, known: &Known) -> Result<()> {
-    let mut promised: HashMap<u128, u64> = HashMap::new();
+/// Everything acknowledged before the watermark is in the lake. Tells whether anything was.
+pub fn watermark(watermark_us: i64, tables: &Tables, known: &Known) -> Result<bool> {
+    let mut promised: BTreeMap<u128, u64> = BTreeMap::new();
     for (_, ids) in known.acknowledged.iter().filter(|(at_us, _)| *at_us < watermark_us) {
         ids.iter().for_each(|id| *promised.entry(*id).or_default() += 1);
     }
     let mut found: HashMap<u128, u64> = HashMap::new();
     tables.rows().for_each(|judged| *found.entry(judged.event.id.as_u128()).or_default() += 1);
+    let is_held = !promised.is_empty();
     for (id, times) in promised {
         let seen = found.get(&id).copied().unwrap_or(0);
         ensure!(
@@ -51,7 +56,7 @@ pub fn watermark(watermark_us: i64, tables: &Tables, known: &Known) -> Result<()
             name(id)
         );
     }
-    Ok(())
+    Ok(is_held)
 }
 
 fn name(id: u128) -> Uuid {
@@ -60,11 +65,11 @@ fn name(id: u128) -> Uuid {
 
 type Rows<'a> = BTreeMap<u16, Vec<&'a Judged>>;
 
-fn by_partition(tables: &Tables) -> Result<Rows<'_>> {
+fn by_partition(tables: &Tables) -> Rows<'_> {
     let mut rows: Rows<'_> = BTreeMap::new();
     tables.rows().for_each(|judged| rows.entry(judged.partition).or_default().push(judged));
     rows.values_mut().for_each(|rows| rows.sort_by_key(|judged| judged.offset));
-    Ok(rows)
+    rows
 }
 
 /// Every place in the log stands in the lake once, without gaps, and in the partition that its id belongs to.
@@ -119,8 +124,13 @@ fn check_senders(events: &[Event], known: &Known) -> Result<()> {
         let sent = known.events.get(&id).with_context(|| format!("nobody sent {}", event.id))?;
         let same = event.kind == sent.kind
             && event.campaign_id == sent.campaign_id
+            && event.ad_id == sent.ad_id
             && event.occurred_at_us == sent.occurred_at_us
-            && event.cost_micros == sent.cost_micros;
+            && event.cost_micros == sent.cost_micros
+            && event.revenue_micros == sent.revenue_micros
+            && event.currency.as_deref() == Some(sent.currency)
+            && event.country.as_ref().map(Country::as_str) == Some(sent.country)
+            && event.user_hash.is_some();
         ensure!(same, "{} is not what was sent: {event:?} instead of {sent:?}", event.id);
         *times.entry(id).or_default() += 1;
     }
@@ -133,6 +143,18 @@ fn check_senders(events: &[Event], known: &Known) -> Result<()> {
     Ok(())
 }
 
+/// By the calendar, a way of its own beside the arithmetic of the rollups.
+fn window_start_us(grain: Grain, at_us: i64) -> Result<i64> {
+    let at = Timestamp::from_microsecond(at_us)?.to_zoned_datetime(TimeZone::UTC);
+    let start = match grain {
+        Grain::Minute => at.with().second(0).subsec_nanosecond(0).build()?,
+        Grain::Hour => at.with().minute(0).second(0).subsec_nanosecond(0).build()?,
+        Grain::Day => at.start_of_day()?,
+        Grain::Month => at.first_of_month()?.start_of_day()?,
+    };
+    Ok(start.timestamp().as_microsecond())
+}
+
 type CellName = (Grain, View, i64, String, Option<String>, [Option<String>; 3]);
 
 /// Every cell of every rollup is what a count of the rows gives, and there is no other.
@@ -143,7 +165,7 @@ fn check_rollups(tables: &Tables) -> Result<()> {
         let is_counted = fact.class == Class::Counted;
         for view in View::ALL {
             for grain in Grain::ALL {
-                let bucket_us = bucket_start_us(grain, fact.occurred_at_us);
+                let bucket_us = window_start_us(grain, fact.occurred_at_us)?;
                 let values = fact.values(view).map(|value| value.map(str::to_owned));
                 let currency = fact.currency.map(str::to_owned);
                 let cell = expected

@@ -14,11 +14,25 @@ pub enum Bug {
     RollupTwice,
     /// A commit of events is not compared with the marks that stand in the table.
     NoMarkCheck,
+    /// The disk says that a file is synced, and has done nothing: not ours to mend, but ours to notice.
+    FileSyncLies,
+    /// The same for the names in a folder.
+    FolderSyncLies,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 5] =
-        [Bug::AckBeforeFsync, Bug::MarkBeforeData, Bug::DedupWithoutOffset, Bug::RollupTwice, Bug::NoMarkCheck];
+    /// What the auditor must be heard to say, so that another trouble is not taken for the find.
+    pub fn is_told_by(self, finding: &str) -> bool {
+        let words: &[&str] = match self {
+            Self::AckBeforeFsync => &["lost"],
+            Self::MarkBeforeData => &["lost", "doubled"],
+            Self::DedupWithoutOffset => &["and should be"],
+            Self::RollupTwice => &["and should hold"],
+            Self::NoMarkCheck => &["doubled"],
+            Self::FileSyncLies | Self::FolderSyncLies => &["lost", "journal"],
+        };
+        words.iter().any(|word| finding.contains(word))
+    }
 
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())

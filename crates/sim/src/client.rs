@@ -1,5 +1,6 @@
 //! Senders: each makes its requests one after the other, and sends again what was refused or not answered, as a good client does.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode, header};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tally_model::{Clock, Kind};
@@ -112,7 +114,11 @@ impl Client {
             kind: world.chance.one_of(&Kind::ALL),
             campaign_id: format!("campaign-{}", world.chance.below(3)),
             occurred_at_us,
+            ad_id: world.chance.one_of(&["a", "b"]),
+            country: world.chance.one_of(&["DE", "US", "JP"]),
+            currency: world.chance.one_of(&["EUR", "USD"]),
             cost_micros: world.chance.below(1_000_000) as i64,
+            revenue_micros: world.chance.below(9_000_000) as i64,
             by_robot: world.chance.permille(100),
             attempts: 0,
             acknowledged: 0,
@@ -138,62 +144,95 @@ impl Client {
                 (post("/v1/events/batch", lines)?, true)
             }
         };
+        let sent_at_us = self.world.now_us();
         let answer = self.door.clone().oneshot(request).await?;
         let retry_after = answer.headers().contains_key(header::RETRY_AFTER);
         let (status, body) = (answer.status(), to_bytes(answer.into_body(), 1 << 20).await?);
         // A killed process answers nobody: neither does the dead code that still runs here.
-        self.world.only_if_alive().await;
-        if self.world.step("answer").is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.world.step_or_never("answer").await;
         self.world.note(status.as_str().as_bytes());
-        self.answered(&ids, is_batch, (status, retry_after), &body)
+        self.answered(&Answer { ids, is_batch, status, retry_after, body, sent_at_us })
     }
 
-    fn answered(
-        &self,
-        ids: &[u128],
-        is_batch: bool,
-        (status, retry_after): (StatusCode, bool),
-        body: &[u8],
-    ) -> Result<()> {
+    fn answered(&self, answer: &Answer) -> Result<()> {
+        let Answer { ids, status, .. } = answer;
         let now_us = self.world.now_us();
         let mut known = self.truth.known();
         known.open.remove(&self.number);
-        if status.is_success() {
-            let refused = if is_batch { refused_lines(body)? } else { Vec::new() };
-            let safe = (1..).zip(ids).filter(|(line, _)| !refused.contains(line)).map(|(_, id)| *id);
-            let safe: Vec<u128> = safe.collect();
-            for id in &safe {
-                known.events.get_mut(id).context("only known events are answered")?.acknowledged += 1;
-            }
-            known.acknowledged.push((now_us, safe));
-        } else if status.is_server_error() {
-            self.world.count(match retry_after {
+        if status.is_server_error() {
+            self.world.count(match answer.retry_after {
                 true => "request refused for now (503, retry-after)",
                 false => "request refused (503, the journal stopped)",
             });
-            self.again_or_never(&mut known.again, ids.to_vec());
-        } else {
-            // Only what lies too far ahead is refused, and sending it again would not help.
-            ensure!(status == StatusCode::BAD_REQUEST, "{status}: {}", String::from_utf8_lossy(body));
-            ensure!(String::from_utf8_lossy(body).contains("occurred_at"), "{}", String::from_utf8_lossy(body));
+            self.again_or_never(&mut known.again, ids.clone());
+            return Ok(());
         }
+        let refused = answer.refused()?;
+        let (refused, safe): (Vec<_>, Vec<_>) = (1..).zip(ids).partition(|(line, _)| refused.contains(line));
+        let safe: Vec<u128> = safe.into_iter().map(|(_, id)| *id).collect();
+        for id in &safe {
+            known.events.get_mut(id).context("only known events are answered")?.acknowledged += 1;
+        }
+        for (_, id) in refused {
+            self.world.count("event refused (400)");
+            let sent = known.events.get(id).context("only known events are answered")?;
+            // Only what lies too far ahead is refused, and sending it again would not help.
+            let has_cause = sent.occurred_at_us > answer.sent_at_us.min(now_us) + 24 * HOUR_US;
+            ensure!(has_cause, "{} was refused without cause: {}", Uuid::from_u128(*id), answer.text());
+        }
+        known.acknowledged.push((now_us, safe));
         Ok(())
     }
 }
 
+/// What a request came back with.
+struct Answer {
+    ids: Vec<u128>,
+    is_batch: bool,
+    status: StatusCode,
+    retry_after: bool,
+    body: Bytes,
+    sent_at_us: i64,
+}
+
+impl Answer {
+    fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+
+    /// The lines of a batch, or the one event, that were not taken.
+    fn refused(&self) -> Result<Vec<u64>> {
+        if !self.is_batch {
+            ensure!(
+                self.status.is_success() || self.text().contains("occurred_at"),
+                "{}: {}",
+                self.status,
+                self.text()
+            );
+            return Ok(if self.status.is_success() { Vec::new() } else { vec![1] });
+        }
+        let answer: Value = serde_json::from_slice(&self.body)?;
+        ensure!(answer["errors_omitted"] == 0, "more errors than events: {answer}");
+        let errors = answer["errors"].as_array().with_context(|| format!("no list of errors: {answer}"))?;
+        let line = |error: &Value| {
+            ensure!(error["field"] == "occurred_at", "refused for another reason: {error}");
+            error["line"].as_u64().context("an error names its line")
+        };
+        errors.iter().map(line).collect()
+    }
+}
+
 fn as_json(id: u128, sent: &Sent) -> Value {
-    let country = ["DE", "US", "JP"][(id % 3) as usize];
     json!({
         "event_id": Uuid::from_u128(id),
         "kind": sent.kind.as_str(),
         "campaign_id": sent.campaign_id,
-        "ad_id": "a",
+        "ad_id": sent.ad_id,
         "occurred_at": Timestamp::from_microsecond(sent.occurred_at_us).unwrap_or_default().to_string(),
         "cost_micros": sent.cost_micros,
-        "currency": "EUR",
-        "country": country,
+        "revenue_micros": sent.revenue_micros,
+        "currency": sent.currency,
+        "country": sent.country,
         "user_id": format!("user-{}", id % 7),
         "user_agent": if sent.by_robot { ROBOT } else { BROWSER },
     })
@@ -212,11 +251,4 @@ fn pixel(event: &Value) -> Result<Request<Body>> {
         query.push('&');
     }
     Ok(Request::builder().uri(format!("/v1/pixel.gif?{query}")).body(Body::empty())?)
-}
-
-fn refused_lines(body: &[u8]) -> Result<Vec<u64>> {
-    let answer: Value = serde_json::from_slice(body)?;
-    ensure!(answer["errors_omitted"] == 0, "more errors than events: {answer}");
-    let errors = answer["errors"].as_array().context("a batch's answer lists its errors")?;
-    errors.iter().map(|error| error["line"].as_u64().context("an error names its line")).collect()
 }

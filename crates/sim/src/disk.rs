@@ -12,6 +12,7 @@ use std::time::Duration;
 use tally_journal::{Claim, JournalError, Storage, StoredFile};
 use tally_model::Clock;
 
+use crate::bug::Bug;
 use crate::world::World;
 
 /// What a disk writes whole or not at all.
@@ -86,12 +87,20 @@ impl SimDisk {
 
     fn has_room(&self, state: &mut State) -> bool {
         let now = self.world.elapsed();
-        let is_full = now < state.full_until && !self.world.calm.load(Ordering::SeqCst);
+        let is_full = now < state.full_until && !self.world.is_calm();
         if !is_full && self.world.trouble("disk becomes full", self.world.plan.troubles.disk_full) {
             // Until somebody makes room.
             state.full_until = now + Duration::from_millis(self.world.chance.between(100, 20_000));
         }
         !is_full
+    }
+
+    /// While the auditor looks, nothing goes wrong.
+    pub fn undisturbed<T>(&self, look: impl FnOnce() -> T) -> T {
+        let was = self.world.calm.swap(true, Ordering::SeqCst);
+        let seen = look();
+        self.world.calm.store(was, Ordering::SeqCst);
+        seen
     }
 
     fn error(&self) -> io::Result<()> {
@@ -112,18 +121,23 @@ fn no_room() -> io::Error {
 
 impl Inode {
     fn sync(&mut self) {
-        self.durable.clone_from(&self.seen);
-        self.dirty.clear();
+        self.write_back(|| true);
     }
 
-    /// Of what was not synced, some sectors are on the disk all the same.
-    fn lose(&mut self, mut survives: impl FnMut() -> bool) {
+    /// The machine is gone: of what was not synced, some sectors are on the disk all the same.
+    fn lose(&mut self, survives: impl FnMut() -> bool) {
+        self.write_back(survives);
+        self.seen.clone_from(&self.durable);
+    }
+
+    /// What was written reaches the disk, sector by sector, or does not; it is taken for clean afterwards either way.
+    fn write_back(&mut self, mut reaches: impl FnMut() -> bool) {
         for range in self.dirty.drain(..) {
             let mut at = range.start;
             while at < range.end {
                 let sector_end = (at / SECTOR_BYTES + 1) * SECTOR_BYTES;
                 let end = sector_end.min(range.end);
-                if survives() {
+                if reaches() {
                     if self.durable.len() < end {
                         self.durable.resize(end, 0);
                     }
@@ -132,7 +146,6 @@ impl Inode {
                 at = end;
             }
         }
-        self.seen.clone_from(&self.durable);
     }
 }
 
@@ -166,12 +179,14 @@ impl Storage for SimDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
         self.world.step("open")?;
+        self.error()?;
         let inode = self.state().names.get(name).copied();
         inode.map(|inode| self.file(inode)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
         self.world.step("create")?;
+        self.error()?;
         let mut state = self.state();
         if !self.has_room(&mut state) {
             return Err(no_room());
@@ -192,6 +207,9 @@ impl Storage for SimDisk {
         self.error()?;
         let mut state = self.state();
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        if to.ends_with("spare") {
+            self.world.count("segment recycled");
+        }
         state.names.insert(to.to_owned(), inode);
         state.changes.push(Change::Renamed(from.to_owned(), to.to_owned()));
         Ok(())
@@ -208,6 +226,9 @@ impl Storage for SimDisk {
 
     fn sync(&self) -> io::Result<()> {
         self.world.step("sync folder")?;
+        if self.world.bug == Some(Bug::FolderSyncLies) {
+            return Ok(());
+        }
         self.error()?;
         let mut state = self.state();
         state.durable_names = state.names.clone();
@@ -239,6 +260,7 @@ impl StoredFile for SimFile {
 
     fn read_exact_at(&self, into: &mut [u8], at: u64) -> io::Result<()> {
         self.disk.world.step("read")?;
+        self.disk.error()?;
         self.with(|inode| {
             let at = at as usize;
             let bytes = inode.seen.get(at..at + into.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -272,16 +294,13 @@ impl StoredFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         let world = &self.disk.world;
         world.step("sync")?;
+        if world.bug == Some(Bug::FileSyncLies) {
+            return Ok(());
+        }
         let failed = self.disk.error();
         self.with(|inode| {
-            if failed.is_ok() {
-                inode.sync();
-            } else {
-                // As kernels do: some of it got there, and the rest is taken for clean from now on.
-                let seen = inode.seen.clone();
-                inode.lose(|| world.chance.permille(500));
-                inode.seen = seen;
-            }
+            // As kernels do: where it fails, some of it got there, and no later sync looks at the rest.
+            inode.write_back(|| failed.is_ok() || world.chance.permille(500));
             Ok(())
         })?;
         failed

@@ -2,7 +2,6 @@
 //! fails in every way that a store far away can.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tally_model::{Cell, EventId, Fact, Judged, Mark, Partition, Positions, Standing, position_mark, position_marks};
@@ -23,6 +22,8 @@ pub struct Tables {
     counted: i64,
     /// A commit that a killed process had sent: it arrives if its number is still free.
     late: Option<(i64, Version)>,
+    /// Whether one did, in this life.
+    pub late_arrived: bool,
     /// For [`Bug::DedupWithoutOffset`]: an index that is written before the commit.
     judged: Vec<Sighting>,
 }
@@ -45,6 +46,7 @@ impl SimLake {
             && number == tables.latest() + 1
         {
             world.count("late commit arrived");
+            tables.late_arrived = true;
             tables.versions.push(version);
         }
     }
@@ -100,18 +102,18 @@ impl SimSink {
     async fn call(&self, what: &str) -> Result<(), SinkError> {
         let slow_ms = if self.world.trouble("lake is slow", 500) { self.world.plan.troubles.lake_slow_ms } else { 2 };
         self.world.sleep_ms(0, slow_ms).await;
-        self.step(what).await;
+        self.world.step_or_never(what).await;
         match self.world.trouble("lake failed", self.world.plan.troubles.lake_fails) {
             true => Err(SinkError::Retry("the store is away".to_owned())),
             false => Ok(()),
         }
     }
 
-    /// The dead wait for ever.
-    async fn step(&self, what: &str) {
-        let alive: io::Result<()> = self.world.step(what);
-        if alive.is_err() {
-            std::future::pending::<()>().await;
+    /// How many of so many rows come, before a read breaks off.
+    fn told_of(&self, rows: usize) -> usize {
+        match self.world.trouble("reading broke off", self.world.plan.troubles.lake_fails) {
+            true => self.world.chance.below(rows as u64 + 1) as usize,
+            false => rows,
         }
     }
 
@@ -150,8 +152,10 @@ impl Sink for SimSink {
         self.call("read ids").await?;
         let tables = self.lake.tables();
         let mut times: BTreeMap<Partition, i64> = BTreeMap::new();
-        let opened_with = tables.versions.iter().take(self.opened_at as usize);
-        for judged in opened_with.flat_map(|version| &version.rows) {
+        let opened_with: Vec<&Judged> =
+            tables.versions.iter().take(self.opened_at as usize).flat_map(|version| &version.rows).collect();
+        let told = self.told_of(opened_with.len());
+        for judged in opened_with.iter().take(told) {
             let time = times.entry(judged.partition).or_default();
             *time = judged.judged_at_s.max(*time);
             if let Some(sighting) = first_sighting(judged) {
@@ -161,7 +165,10 @@ impl Sink for SimSink {
         if self.world.bug == Some(Bug::DedupWithoutOffset) {
             tables.judged.iter().copied().for_each(each);
         }
-        Ok(times.into_iter().collect())
+        match told < opened_with.len() {
+            true => Err(SinkError::Retry("reading broke off".to_owned())),
+            false => Ok(times.into_iter().collect()),
+        }
     }
 
     async fn commit_events(&mut self, batch: &Batch) -> Result<i64, SinkError> {
@@ -198,7 +205,7 @@ impl Sink for SimSink {
                 if !self.put(latest + 1, only_marks).await {
                     continue;
                 }
-                self.step("mark is in").await;
+                self.world.step_or_never("mark is in").await;
                 self.lake.tables().versions.push(version);
                 self.committed = batch.upto.clone();
                 return Ok(latest + 2);
@@ -206,7 +213,7 @@ impl Sink for SimSink {
             if !self.put(latest + 1, version).await {
                 continue;
             }
-            self.step("events are in").await;
+            self.world.step_or_never("events are in").await;
             if self.answer_is_lost() {
                 return Err(SinkError::Retry("no answer came".to_owned()));
             }
@@ -219,12 +226,12 @@ impl Sink for SimSink {
         self.call("commit cells").await?;
         let is_in = self.lake.tables().counted >= version && self.world.bug != Some(Bug::RollupTwice);
         if !is_in {
-            self.step("put cells").await;
+            self.world.step_or_never("put cells").await;
             let mut tables = self.lake.tables();
             tables.parts.push((version, cells.to_vec()));
             tables.counted = tables.counted.max(version);
         }
-        self.step("cells are in").await;
+        self.world.step_or_never("cells are in").await;
         match self.answer_is_lost() {
             true => Err(SinkError::Retry("no answer came".to_owned())),
             false => Ok(()),
@@ -243,8 +250,9 @@ impl Sink for SimSink {
         self.call("read events").await?;
         let tables = self.lake.tables();
         let rows = tables.versions.get(version as usize - 1).map(|version| version.rows.as_slice()).unwrap_or_default();
-        rows.iter().for_each(|judged| each(&judged.fact()));
-        Ok(())
+        let told = self.told_of(rows.len());
+        rows.iter().take(told).for_each(|judged| each(&judged.fact()));
+        if told < rows.len() { Err(SinkError::Retry("reading broke off".to_owned())) } else { Ok(()) }
     }
 }
 

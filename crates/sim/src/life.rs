@@ -1,7 +1,7 @@
 //! One life of a process: opened as `tally serve` opens it, driven by hand in one thread, until it dies, stops or is done.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -45,6 +45,7 @@ impl Surroundings {
     /// Lives until death, or until all clients are done and everything is committed.
     pub async fn live(&self, fate: Fate) -> Result<End> {
         self.world.begin_life(fate);
+        self.lake.tables().late_arrived = false;
         let lived = tokio::select! {
             biased;
             () = self.world.death() => Ok(End::Died),
@@ -68,13 +69,13 @@ impl Surroundings {
         let (journal, stepper) = match DiskJournal::open_stepped(options) {
             Ok(opened) => opened,
             // The disk failed, or is full: somebody mends that and starts it again.
-            Err(JournalError::Io { .. }) if !world.calm.load(Ordering::SeqCst) => {
+            Err(JournalError::Io { .. }) if plan.troubles.of_the_disk() && !world.is_calm() => {
                 world.count("start failed on the disk");
                 return Ok(End::Died);
             }
             Err(error) => bail!("the journal does not open: {error}"),
         };
-        self.check_what_is_there(journal.as_ref())?;
+        self.disk.undisturbed(|| self.check_what_is_there(journal.as_ref()))?;
 
         let door_journal: Arc<dyn Journal> = match world.bug {
             Some(Bug::AckBeforeFsync) => Arc::new(EagerJournal(journal.clone())),
@@ -99,9 +100,8 @@ impl Surroundings {
             let (world, truth) = (world.clone(), self.truth.clone());
             clients.spawn(Client { number, world, truth, door: door.clone() }.run());
         }
-        let stops_early = world
-            .trouble("asked to stop", plan.troubles.stop)
-            .then(|| Duration::from_millis(world.chance.below(20_000)));
+        let stops_early = !world.is_calm() && world.chance.permille(plan.troubles.stop);
+        let mut asked_to_stop = pin!(tokio::time::sleep(Duration::from_millis(world.chance.below(20_000))));
 
         loop {
             tokio::select! {
@@ -109,13 +109,15 @@ impl Surroundings {
                 ended = &mut pipeline => {
                     return self.pipeline_ended(ended.context("the pipeline panicked")?, journal.as_ref());
                 }
+                Some(ended) = background.join_next(), if !background.is_empty() => ended.context("the journal panicked")?,
                 client = clients.join_next(), if !clients.is_empty() => {
                     client.context("a client is there")?.context("a client panicked")??;
                     if clients.is_empty() {
                         journal.close();
                     }
                 }
-                () = tokio::time::sleep(stops_early.unwrap_or_default()), if stops_early.is_some() && !clients.is_empty() => {
+                () = &mut asked_to_stop, if stops_early && !clients.is_empty() => {
+                    world.count("asked to stop");
                     // Senders get no answer any more, as when the listener's time to drain is over.
                     clients.abort_all();
                     while clients.join_next().await.is_some() {}
@@ -133,12 +135,15 @@ impl Surroundings {
                 let is_done = self.truth.known().is_done(self.world.plan.clients, self.world.plan.requests);
                 Ok(if is_done { End::Done } else { End::Died })
             }
-            // Poisoned: a restart is the cure. Fenced: a commit of the last life arrived late, and so is it for that.
-            Err(PipelineError::Journal(JournalError::Poisoned { .. })) => {
+            // A restart is the cure, where there was cause.
+            Err(PipelineError::Journal(JournalError::Poisoned { cause })) => {
+                let has_cause = self.world.plan.troubles.disk_error > 0 && !self.world.is_calm();
+                ensure!(has_cause, "the journal stopped, and the disk was well: {cause}");
                 self.world.count("journal poisoned");
                 Ok(End::Died)
             }
             Err(PipelineError::Sink(cause)) if cause.contains("another process") => {
+                ensure!(self.lake.tables().late_arrived, "fenced, and nobody else wrote");
                 self.world.count("fenced by a late commit");
                 Ok(End::Died)
             }
@@ -177,10 +182,19 @@ impl Surroundings {
         let world = self.world.clone();
         let judging = async move {
             loop {
-                if let Some(due) = judging.step(Duration::ZERO)? {
-                    if to_commit.send(due).await.is_err() {
-                        return Ok(());
+                match judging.step(Duration::ZERO) {
+                    Ok(None) => {}
+                    Ok(Some(due)) => {
+                        if to_commit.send(due).await.is_err() {
+                            return Ok(());
+                        }
                     }
+                    // As the judging thread does.
+                    Err(PipelineError::Journal(JournalError::Io { .. })) => {
+                        world.count("journal could not be read for a while");
+                        world.sleep_ms(1_000, 1_000).await;
+                    }
+                    Err(error) => return Err(error),
                 }
                 world.sleep_ms(0, 20).await;
             }
@@ -204,12 +218,14 @@ impl Surroundings {
 
     /// Where the clock was set back, an earlier instant is told twice, and the promise is about the second.
     fn check_watermark(&self, progress: &watch::Receiver<Progress>) {
-        if self.world.plan.troubles.clock_back == 0 {
-            let watermark_us = progress.borrow().watermark_us;
-            let held = audit::watermark(watermark_us, &self.lake.tables(), &self.truth.known());
-            if let Err(error) = held {
-                self.world.found(error);
-            }
+        if self.world.was_set_back() {
+            return;
+        }
+        let watermark_us = progress.borrow().watermark_us;
+        match audit::watermark(watermark_us, &self.lake.tables(), &self.truth.known()) {
+            Ok(false) => {}
+            Ok(true) => self.world.count("watermark held its promise"),
+            Err(error) => self.world.found(error),
         }
     }
 }
@@ -218,7 +234,10 @@ async fn write(world: Arc<World>, mut stepper: Stepper) {
     loop {
         match stepper.step() {
             Stepped::Ended => return,
-            Stepped::Wrote => world.sleep_ms(0, 3).await,
+            Stepped::Wrote => {
+                let is_slow = world.plan.troubles.disk_slow_ms > 0 && world.trouble("disk is slow", 300);
+                world.sleep_ms(0, if is_slow { world.plan.troubles.disk_slow_ms } else { 3 }).await;
+            }
             Stepped::Idle => world.sleep_ms(1, 5).await,
         }
     }

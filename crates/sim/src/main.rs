@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use sim::{Bug, Happened, Setup};
 
 /// Runs the whole path under crashes and faults, one seed at a time, and checks that every promise holds.
@@ -29,16 +29,19 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let seeds = arguments.from..arguments.from.saturating_add(arguments.seeds);
     if let Some(bug) = &arguments.bug {
-        let bugs: Vec<Bug> = Bug::ALL.into_iter().filter(|known| bug == "all" || *bug == known.name()).collect();
+        let all = Bug::value_variants().iter().copied();
+        let bugs: Vec<Bug> = all.clone().filter(|known| bug == "all" || *bug == known.name()).collect();
         if bugs.is_empty() {
-            let names: Vec<String> = Bug::ALL.iter().map(|bug| bug.name()).collect();
+            let names: Vec<String> = all.map(Bug::name).collect();
             eprintln!("sim: there is no bug {bug:?}; known are all, {}", names.join(", "));
             return ExitCode::FAILURE;
         }
         for bug in bugs {
-            match seeds.clone().find_map(|seed| {
-                sim::run(Setup { seed, bug: Some(bug), trace: arguments.trace }).err().map(|error| (seed, error))
-            }) {
+            let finding = |seed| {
+                let error = sim::run(Setup { seed, bug: Some(bug), trace: arguments.trace }).err()?;
+                bug.is_told_by(&format!("{error:#}")).then_some((seed, error))
+            };
+            match seeds.clone().find_map(finding) {
                 Some((seed, error)) => {
                     let took = seed - arguments.from + 1;
                     println!("{}: found after {took} seeds, by seed {seed}: {error:#}", bug.name());

@@ -7,8 +7,13 @@ use tally_pipeline::PipelineSettings;
 
 use crate::chance::Chance;
 
+/// Some day, and a few seconds before a month, a leap day's month and a year end.
+const STARTS_S: [i64; 4] = [1_700_000_000, 1_701_388_790, 1_709_251_190, 1_704_067_190];
+
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// When it all begins, by the wall clock.
+    pub start_us: i64,
     pub partitions: u16,
     pub segment_bytes: u32,
     pub retain_bytes: u64,
@@ -27,10 +32,12 @@ pub struct Plan {
 pub struct Troubles {
     /// Of crashes: the machine loses power, so that what was not synced may be lost or torn.
     pub power_loss: u64,
-    /// Of crashes: the process is asked to stop instead, and drains.
+    /// Of lives: the process is asked to stop at some moment, and drains if it comes to that.
     pub stop: u64,
-    /// Of writes and syncs of the journal's disk.
+    /// Of calls to the journal's disk, whatever they are.
     pub disk_error: u64,
+    /// The longest that writing a group takes, where the disk is slow: others queue up behind it.
+    pub disk_slow_ms: u64,
     /// Of moments at which a file is made or grows: the disk becomes full, for a while.
     pub disk_full: u64,
     /// Of calls to the lake: it fails with no effect.
@@ -57,6 +64,12 @@ pub struct Troubles {
     pub clock_back: u64,
 }
 
+impl Troubles {
+    pub fn of_the_disk(&self) -> bool {
+        self.disk_error > 0 || self.disk_full > 0
+    }
+}
+
 impl Plan {
     pub fn of(chance: &Chance) -> Self {
         // Each trouble is in every second run.
@@ -65,6 +78,7 @@ impl Plan {
             power_loss: some(1_000),
             stop: some(300),
             disk_error: some(8),
+            disk_slow_ms: some(400),
             disk_full: some(60),
             lake_fails: some(200),
             answer_lost: some(200),
@@ -79,6 +93,7 @@ impl Plan {
             clock_back: some(50),
         };
         Self {
+            start_us: chance.one_of(&STARTS_S) * 1_000_000,
             partitions: chance.one_of(&[1, 2, 4]),
             // The largest request, a dozen events, must fit.
             segment_bytes: chance.one_of(&[6 << 10, 8 << 10, 64 << 10]),

@@ -27,7 +27,11 @@ pub struct Sent {
     pub kind: Kind,
     pub campaign_id: String,
     pub occurred_at_us: i64,
+    pub ad_id: &'static str,
+    pub country: &'static str,
+    pub currency: &'static str,
     pub cost_micros: i64,
+    pub revenue_micros: i64,
     pub by_robot: bool,
     /// Requests that may have brought it in.
     pub attempts: u64,

@@ -16,9 +16,6 @@ use crate::bug::Bug;
 use crate::chance::Chance;
 use crate::plan::Plan;
 
-/// 2023-11-14T22:13:20Z
-const START_US: i64 = 1_700_000_000_000_000;
-
 pub struct World {
     pub chance: Chance,
     pub plan: Plan,
@@ -85,6 +82,7 @@ struct SimClock {
     slept_us: AtomicI64,
     life_began: Mutex<Option<Instant>>,
     set_by_us: AtomicI64,
+    was_set_back: AtomicBool,
 }
 
 impl World {
@@ -177,20 +175,24 @@ impl World {
         self.finding.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Never for the dead: whoever waits in a killed process waits for ever.
-    pub async fn only_if_alive(&self) {
-        if self.is_dead() {
+    /// The same for those who cannot be told: whoever waits in a killed process waits for ever.
+    pub async fn step_or_never(&self, what: &str) {
+        if self.step(what).is_err() {
             std::future::pending::<()>().await;
         }
     }
 
     /// Whether this trouble happens now.
     pub fn trouble(&self, what: &'static str, permille: u64) -> bool {
-        let happens = !self.calm.load(Ordering::SeqCst) && self.chance.permille(permille);
+        let happens = !self.is_calm() && self.chance.permille(permille);
         if happens {
             self.count(what);
         }
         happens
+    }
+
+    pub fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::SeqCst)
     }
 
     pub fn count(&self, what: &'static str) {
@@ -219,8 +221,13 @@ impl World {
         tokio::time::sleep(Duration::from_millis(self.chance.between(least, most))).await;
     }
 
+    pub fn was_set_back(&self) -> bool {
+        self.clock.was_set_back.load(Ordering::SeqCst)
+    }
+
     /// Somebody sets the wall clock.
     pub fn set_clock_by_s(&self, by_s: i64) {
+        self.clock.was_set_back.fetch_or(by_s < 0, Ordering::SeqCst);
         self.clock.set_by_us.fetch_add(by_s * 1_000_000, Ordering::SeqCst);
     }
 }
@@ -239,7 +246,7 @@ impl SimClock {
 impl Clock for World {
     fn now_us(&self) -> i64 {
         let elapsed_us = i64::try_from(self.elapsed().as_micros()).unwrap_or(i64::MAX);
-        START_US + elapsed_us + self.clock.set_by_us.load(Ordering::SeqCst)
+        self.plan.start_us + elapsed_us + self.clock.set_by_us.load(Ordering::SeqCst)
     }
 
     fn elapsed(&self) -> Duration {
