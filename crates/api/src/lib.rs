@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::routing::{get, post};
 use tally_model::report::{Answer, Report, ReportError};
-use tally_model::{CheckReport, EventId, Life};
+use tally_model::{CheckReport, Days, EventId, Life};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use error::ApiError;
@@ -52,6 +52,8 @@ pub trait Query: Send + Sync + 'static {
     fn freshness(&self) -> Freshness;
     async fn report(&self, report: &Report) -> Result<Answer, QueryError>;
     async fn check(&self, recount: bool) -> Result<CheckReport, QueryError>;
+    /// A recount of some days only.
+    async fn check_days(&self, days: Days) -> Result<CheckReport, QueryError>;
     async fn life(&self, id: EventId) -> Result<Life, QueryError>;
 }
 

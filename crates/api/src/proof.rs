@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 use tally_model::report::ReportError;
-use tally_model::{EventId, Life};
+use tally_model::{Days, EventId, Life};
 
 use crate::{Api, ApiError};
 
@@ -18,6 +18,25 @@ use crate::{Api, ApiError};
 pub(crate) struct VerifyParameters {
     #[serde(default)]
     recount: bool,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+impl VerifyParameters {
+    fn days(&self) -> Result<Option<Days>, ReportError> {
+        let asked = |what: String| ReportError {
+            field: "from, to".to_owned(),
+            what,
+            cure: "write recount=true&from=2026-03-01&to=2026-03-02 for whole UTC days, or leave both out".to_owned(),
+        };
+        match (&self.from, &self.to) {
+            (None, None) => Ok(None),
+            (Some(from), Some(to)) if self.recount => {
+                Days::parse(from, to).map(Some).map_err(|error| asked(error.to_string()))
+            }
+            _ => Err(asked("a range goes with a recount, and has both ends".to_owned())),
+        }
+    }
 }
 
 /// 200 where everything holds, 409 where the figures contradict each other: a monitor needs no JSON to tell.
@@ -25,11 +44,14 @@ pub(crate) async fn verify(
     State(api): State<Arc<Api>>,
     parameters: Result<Parameters<VerifyParameters>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let Parameters(VerifyParameters { recount }) = parameters.map_err(|error| {
+    let Parameters(parameters) = parameters.map_err(|error| {
         let cure = "write /v1/verify, or /v1/verify?recount=true".to_owned();
         ReportError { field: "recount".to_owned(), what: error.body_text(), cure }
     })?;
-    let report = api.run(api.query.check(recount)).await?;
+    let report = match parameters.days()? {
+        Some(days) => api.run(api.query.check_days(days)).await?,
+        None => api.run(api.query.check(parameters.recount)).await?,
+    };
     let status = if report.holds() { StatusCode::OK } else { StatusCode::CONFLICT };
     Ok((status, Json(json!({"holds": report.holds(), "report": report}))).into_response())
 }

@@ -37,6 +37,12 @@ impl Query for Fixed {
         Ok(report)
     }
 
+    async fn check_days(&self, days: Days) -> Result<CheckReport, QueryError> {
+        let mut report = CheckReport { recounted: true, ..CheckReport::default() };
+        report.expect(|| days.to_string(), 1, 2);
+        Ok(report)
+    }
+
     async fn life(&self, id: EventId) -> Result<Life, QueryError> {
         Ok(Life { event_id: id.to_string(), events_version: 7, sightings: Vec::new() })
     }
@@ -99,4 +105,15 @@ async fn a_contradiction_shows_in_the_status() {
     let (status, _, body) = send("GET", "/v1/verify?recount=true", "").await;
     assert_eq!(status, StatusCode::CONFLICT);
     assert!(body.contains(r#"{"place":"clicks","expected":1,"found":2}"#), "{body}");
+}
+
+#[tokio::test]
+async fn a_recount_takes_whole_days() {
+    let (status, _, body) = send("GET", "/v1/verify?recount=true&from=2024-02-29&to=2024-03-01", "").await;
+    assert!(status == StatusCode::CONFLICT && body.contains("2024-02-29 to 2024-03-01"), "{body}");
+    for wrong in ["from=2024-02-29&to=2024-03-01", "recount=true&from=2024-02-29", "recount=true&from=x&to=2024-03-01"]
+    {
+        let (status, _, body) = send("GET", &format!("/v1/verify?{wrong}"), "").await;
+        assert!(status == StatusCode::BAD_REQUEST && body.contains("whole UTC days"), "{wrong}: {body}");
+    }
 }

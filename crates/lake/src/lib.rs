@@ -15,10 +15,12 @@ mod schema;
 mod store;
 mod sweep;
 mod table;
+mod touched;
 mod writer;
 
 pub use compact::{CompactionReport, CompactionSettings};
 pub use error::LakeError;
 pub use query::Queries;
 pub use rebuild::Rebuild;
+pub use touched::Touched;
 pub use writer::{Lake, LakeView, TableSize};

@@ -6,6 +6,7 @@ mod compare;
 mod life;
 mod plan;
 mod provider;
+mod recount;
 mod report;
 mod users;
 
@@ -24,6 +25,8 @@ pub(crate) use plan::Source;
 
 /// Memory that running queries may hold together; one that needs more fails, and the others go on.
 const MEMORY_BYTES: usize = 2 << 30;
+/// The same for questions that nobody waits for, which run one at a time and spill beyond it.
+const BACKGROUND_MEMORY_BYTES: usize = 256 << 20;
 
 /// Answers questions about what is committed. Cheap to clone.
 #[derive(Clone)]
@@ -34,9 +37,18 @@ pub struct Queries {
 
 impl Queries {
     pub(crate) fn new(view: watch::Receiver<LakeView>) -> Self {
-        let config =
-            SessionConfig::new().with_target_partitions(std::thread::available_parallelism().map_or(1, usize::from));
-        let session = match RuntimeEnvBuilder::new().with_memory_limit(MEMORY_BYTES, 1.0).build_arc() {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::limited(view, threads, MEMORY_BYTES)
+    }
+
+    /// For work that must not get in the way of people's questions: one thread, and little memory of its own.
+    pub(crate) fn background(view: watch::Receiver<LakeView>) -> Self {
+        Self::limited(view, 1, BACKGROUND_MEMORY_BYTES)
+    }
+
+    fn limited(view: watch::Receiver<LakeView>, threads: usize, memory_bytes: usize) -> Self {
+        let config = SessionConfig::new().with_target_partitions(threads);
+        let session = match RuntimeEnvBuilder::new().with_memory_limit(memory_bytes, 1.0).build_arc() {
             Ok(runtime) => SessionContext::new_with_config_rt(config, runtime),
             Err(_) => SessionContext::new_with_config(config),
         };

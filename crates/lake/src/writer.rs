@@ -126,6 +126,11 @@ impl Lake {
         Queries::new(self.view.subscribe())
     }
 
+    /// The same for work that nobody waits for.
+    pub fn background_queries(&self) -> Queries {
+        Queries::background(self.view.subscribe())
+    }
+
     /// Up to where the log is committed. Read from the table, not from memory.
     pub async fn committed(&self) -> Result<Positions> {
         let partitions = self.view.borrow().committed.partitions();

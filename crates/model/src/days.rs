@@ -45,6 +45,12 @@ impl Days {
         Self { first, end: first + 1 }
     }
 
+    /// The one day of a date.
+    pub fn of_date(date: &str) -> Result<Self, DaysError> {
+        let first = day(date)?;
+        Ok(Self { first, end: first + 1 })
+    }
+
     pub fn from_us(self) -> i64 {
         self.first * DAY_US
     }
@@ -66,6 +72,12 @@ impl Days {
         Self { first: bucket_start_us(Grain::Month, self.from_us()).div_euclid(DAY_US), end: next_month_us / DAY_US }
     }
 
+    /// Both ends as dates, the second not included.
+    pub fn dates(self) -> [String; 2] {
+        [self.first, self.end]
+            .map(|day| Timestamp::from_second(day * 86_400).unwrap_or_default().strftime("%Y-%m-%d").to_string())
+    }
+
     /// Each day by itself.
     pub fn each(self) -> impl Iterator<Item = Days> {
         (self.first..self.end).map(|first| Self { first, end: first + 1 })
@@ -85,8 +97,8 @@ fn day(text: &str) -> Result<i64, DaysError> {
 /// The range as people write it: `2026-03-01 to 2026-03-02`.
 impl std::fmt::Display for Days {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let date = |day: i64| Timestamp::from_second(day * 86_400).unwrap_or_default().strftime("%Y-%m-%d").to_string();
-        write!(formatter, "{} to {}", date(self.first), date(self.end))
+        let [from, to] = self.dates();
+        write!(formatter, "{from} to {to}")
     }
 }
 

@@ -113,6 +113,13 @@ pub struct Differences {
 }
 
 impl Differences {
+    /// Takes over what another check found.
+    pub fn add(&mut self, other: Differences) {
+        self.differences_total += other.differences_total;
+        let room = DIFFERENCES_TOLD.saturating_sub(self.differences.len());
+        self.differences.extend(other.differences.into_iter().take(room));
+    }
+
     pub fn expect(&mut self, place: impl FnOnce() -> String, expected: i64, found: i64) {
         if expected != found {
             self.differences_total += 1;

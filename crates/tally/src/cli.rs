@@ -246,6 +246,12 @@ pub struct VerifyArguments {
     /// Count the raw events again and compare every cell of every rollup
     #[arg(long)]
     pub recount: bool,
+    /// Recount only from this UTC day on, such as 2026-03-01
+    #[arg(long, value_name = "DAY", requires = "recount", requires = "to")]
+    pub from: Option<String>,
+    /// ..and up to this day, which is not included
+    #[arg(long, value_name = "DAY", requires = "from")]
+    pub to: Option<String>,
     /// Print the whole report as JSON
     #[arg(long)]
     pub json: bool,

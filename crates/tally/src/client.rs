@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 use tally_lake::{Lake, Queries};
-use tally_model::SystemClock;
 use tally_model::report::{Report, ReportRequest};
+use tally_model::{Days, SystemClock};
 
 use crate::cli::WhereArguments;
 use crate::config::{Config, DataFolder, Overrides};
@@ -65,12 +65,23 @@ impl Source {
     /// The proof as `{"holds": .., "report": {..}}`.
     pub async fn verify(&self, recount: bool) -> Result<Value> {
         match self {
-            Source::Server { http, url } => {
-                let response = http.get(format!("{url}/v1/verify?recount={recount}")).send().await;
-                read(response.with_context(|| no_server(url))?, &[StatusCode::CONFLICT]).await
-            }
+            Source::Server { http, url } => proof(http, url, &format!("recount={recount}")).await,
             Source::Folder { queries, dedup_ttl_s } => {
                 let report = queries.check(recount, *dedup_ttl_s).await?;
+                Ok(json!({"holds": report.holds(), "report": report}))
+            }
+        }
+    }
+
+    /// The same for a recount of some days.
+    pub async fn verify_days(&self, days: Days) -> Result<Value> {
+        match self {
+            Source::Server { http, url } => {
+                let [from, to] = days.dates();
+                proof(http, url, &format!("recount=true&from={from}&to={to}")).await
+            }
+            Source::Folder { queries, dedup_ttl_s } => {
+                let report = queries.check_days(days, *dedup_ttl_s).await?;
                 Ok(json!({"holds": report.holds(), "report": report}))
             }
         }
@@ -99,6 +110,12 @@ pub async fn post(server: &str, path: &str, body: &Value) -> Result<Value> {
     let url = server.trim_end_matches('/');
     let response = reqwest::Client::new().post(format!("{url}{path}")).json(body).send().await;
     read(response.with_context(|| no_server(url))?, &[]).await
+}
+
+/// A proof that does not hold is an answer too.
+async fn proof(http: &reqwest::Client, url: &str, parameters: &str) -> Result<Value> {
+    let response = http.get(format!("{url}/v1/verify?{parameters}")).send().await;
+    read(response.with_context(|| no_server(url))?, &[StatusCode::CONFLICT]).await
 }
 
 fn no_server(url: &str) -> String {

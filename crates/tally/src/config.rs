@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use config::builder::DefaultState;
 use config::{ConfigBuilder, Environment, File, FileFormat};
+use jiff::civil::Time;
 use serde::Deserialize;
 use tally_capture::CaptureSettings;
 use tally_journal::{Claim, OsFolder, Storage};
@@ -22,6 +23,7 @@ pub struct Config {
     pub journal: JournalConfig,
     pub pipeline: PipelineConfig,
     pub lake: LakeConfig,
+    pub verify: VerifyConfig,
     pub log: LogConfig,
 }
 
@@ -53,6 +55,26 @@ pub struct PipelineConfig {
 #[serde(deny_unknown_fields)]
 pub struct LakeConfig {
     pub compact_every_s: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyConfig {
+    pub recount_at: String,
+}
+
+impl VerifyConfig {
+    /// Seconds after midnight UTC; none where it is turned off.
+    pub fn recount_at_s(&self) -> Result<Option<i64>> {
+        if self.recount_at.is_empty() {
+            return Ok(None);
+        }
+        let at = Time::strptime("%H:%M", &self.recount_at);
+        let at = at.with_context(|| {
+            format!("`verify.recount_at` is {:?}; write \"03:00\", or \"\" for never", self.recount_at)
+        })?;
+        Ok(Some(i64::from(at.hour()) * 3_600 + i64::from(at.minute()) * 60))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -131,6 +153,7 @@ impl Config {
         if self.lake.compact_every_s == 0 {
             bail!("`lake.compact_every_s` is 0; use at least 1");
         }
+        self.verify.recount_at_s()?;
         Ok(())
     }
 
@@ -206,6 +229,7 @@ mod tests {
             ("[journal]\npartitions = 0", vec![], "`journal.partitions` is 0; use 1 to 1024"),
             ("", vec![("TALLY__JOURNAL__RETAIN", "1h")], "retain"),
             ("[server]\nlisten = \"localhost\"", vec![], "listen"),
+            ("[verify]\nrecount_at = \"25:00\"", vec![], "`verify.recount_at` is \"25:00\""),
             ("[capture]\ntrusted_proxies = [\"10.0.0.0/99\"]", vec![], "10.0.0.0/99"),
         ] {
             let error = format!("{:#}", load(file, &environment).unwrap_err());

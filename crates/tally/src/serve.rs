@@ -4,6 +4,7 @@ pub(crate) mod adapters;
 mod admin;
 mod maintenance;
 mod operations;
+mod recount;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use adapters::{LakeQuery, LakeSink};
 use admin::Admin;
 use maintenance::Maintenance;
 use operations::Operations;
+use recount::{Recount, RecountMetrics};
 
 /// How long open requests may take to finish once we are told to stop.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -44,7 +46,8 @@ pub struct Server {
     stop_listening: watch::Sender<bool>,
     listening: tokio::task::JoinHandle<std::io::Result<()>>,
     pipeline: JoinHandle<Result<(), PipelineError>>,
-    maintenance: tokio::task::JoinHandle<()>,
+    /// What runs beside the events, and may be dropped at any time.
+    beside: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Server {
@@ -67,6 +70,10 @@ impl Server {
         };
         let pipeline = run_pipeline(pipeline)?;
         let maintenance = Maintenance::new(lake.clone(), &config.lake, &mut registry);
+        let metrics = RecountMetrics::register(&mut registry);
+        let dedup_ttl_s = config.pipeline.dedup_ttl_s;
+        let recount = config.verify.recount_at_s()?;
+        let recount = recount.map(|at_s| Recount::new(lake.clone(), clock.clone(), at_s, dedup_ttl_s, metrics));
 
         let capture = Capture::new(CaptureParts {
             journal: journal.clone(),
@@ -76,7 +83,7 @@ impl Server {
             settings: config.capture.clone(),
             metrics: CaptureMetrics::register(&mut registry),
         })?;
-        let query = LakeQuery::new(lake.queries(), progress.subscribe(), config.pipeline.dedup_ttl_s);
+        let query = LakeQuery::new(lake.queries(), progress.subscribe(), dedup_ttl_s);
         let api = Api::new(Arc::new(query), ApiMetrics::register(&mut registry));
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
         let routes = tally_capture::router(Arc::new(capture))
@@ -98,7 +105,10 @@ impl Server {
             stop_listening,
             listening,
             pipeline: pipeline.thread,
-            maintenance: tokio::spawn(maintenance.run()),
+            beside: [tokio::spawn(maintenance.run())]
+                .into_iter()
+                .chain(recount.map(|recount| tokio::spawn(recount.run())))
+                .collect(),
         })
     }
 
@@ -111,7 +121,7 @@ impl Server {
             Ok(done) => done.context("the listener ended unexpectedly")??,
             Err(_) => warn!(waited_s = DRAIN_TIME.as_secs(), "some requests did not end in time"),
         }
-        self.maintenance.abort();
+        self.beside.iter().for_each(tokio::task::JoinHandle::abort);
         let journal = self.journal.clone();
         tokio::task::spawn_blocking(move || journal.close()).await?;
         let asked = Instant::now();

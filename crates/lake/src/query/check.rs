@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::DataType;
-use datafusion::common::{JoinType, ScalarValue};
+use datafusion::common::JoinType;
 use datafusion::functions::core::expr_fn::coalesce;
-use datafusion::functions::datetime::expr_fn::date_trunc;
-use datafusion::functions_aggregate::expr_fn::{count, count_distinct, max, sum};
+use datafusion::functions_aggregate::expr_fn::{count, count_distinct, max};
 use datafusion::logical_expr::{Expr, cast, ident, lit};
 use datafusion::prelude::DataFrame;
 use tally_model::report::Base;
-use tally_model::{CheckReport, Class, Grain, Kind, KindCount, Partition, Reason, Users, View};
+use tally_model::{CheckReport, Class, Days, Grain, Kind, KindCount, Partition, Reason, Users, View};
 use uuid::Uuid;
 
 use super::Queries;
-use super::report::{event_sum, rollup_sum, text, whole};
+use super::report::{day, event_sum, rollup_sum, text, whole};
 use crate::error::{LakeError, Result};
-use crate::schema::{EVENTS_PARTITION_COLUMNS, ROLLUP_DIMENSIONS, base_column, summed_bases};
+use crate::schema::{EVENTS_PARTITION_COLUMNS, base_column, summed_bases};
 use crate::writer::LakeView;
 
 impl Queries {
@@ -32,23 +31,49 @@ impl Queries {
             ..CheckReport::default()
         };
         self.check_offsets(&view, recount, &mut report).await?;
-        self.count_kinds(&view, &mut report).await?;
+        self.count_kinds(&view, None, &mut report).await?;
+        let received: i64 = report.kinds.values().map(|kind| kind.received).sum();
+        report.expect(|| "received events".to_owned(), view.committed.total() as i64, received);
         self.check_totals(&view, &mut report).await?;
         if recount {
             for rollup_view in View::ALL {
                 for grain in Grain::ALL {
-                    self.recount(&view, rollup_view, grain, &mut report).await?;
+                    self.recount(&view, rollup_view, grain, None, &mut report).await?;
                 }
             }
             for (partition, _) in view.committed.iter() {
-                self.find_counted_twice(&view, partition, dedup_ttl_s, &mut report).await?;
+                self.find_counted_twice(&view, partition, None, dedup_ttl_s, &mut report).await?;
             }
         }
         Ok(report)
     }
 
-    fn events(&self, view: &LakeView) -> Result<DataFrame> {
-        self.table(&view.events, &EVENTS_PARTITION_COLUMNS)
+    /// The same of some days, reading no others' events: their cells beside a fresh count, and the cells of their months
+    /// beside the sums of the cells of days. Ids are looked for among the events of these days.
+    pub async fn check_days(&self, days: Days, dedup_ttl_s: u64) -> Result<CheckReport> {
+        let view = self.current();
+        let mut report =
+            CheckReport { events_version: view.events_version(), recounted: true, ..CheckReport::default() };
+        self.count_kinds(&view, Some(days), &mut report).await?;
+        report.received = report.kinds.values().map(|kind| kind.received.unsigned_abs()).sum();
+        for rollup_view in View::ALL {
+            for grain in Grain::ALL.into_iter().filter(|grain| *grain != Grain::Month) {
+                self.recount(&view, rollup_view, grain, Some(days), &mut report).await?;
+            }
+            self.add_up_months(&view, rollup_view, days.whole_months(), &mut report).await?;
+        }
+        for (partition, _) in view.committed.iter() {
+            self.find_counted_twice(&view, partition, Some(days), dedup_ttl_s, &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    /// The raw events, of some days or all.
+    pub(super) fn events(&self, view: &LakeView, days: Option<Days>) -> Result<DataFrame> {
+        let events = self.table(&view.events, &EVENTS_PARTITION_COLUMNS)?;
+        let Some(days) = days else { return Ok(events) };
+        let date = ident("event_date");
+        Ok(events.filter(date.clone().gt_eq(day(days.from_us())).and(date.lt(day(days.to_us()))))?)
     }
 
     /// Each offset below the committed one stands in the raw table once: as many rows, up to the last offset, and with
@@ -58,7 +83,7 @@ impl Queries {
         let different = if distinct { count_distinct(offset.clone()) } else { count(offset.clone()) };
         let found = [count(offset.clone()).alias("n"), max(offset).alias("last"), different.alias("different")];
         let groups = vec![cast(ident("partition"), DataType::Int64).alias("partition")];
-        let batches = self.events(view)?.aggregate(groups, found.to_vec())?.collect().await?;
+        let batches = self.events(view, None)?.aggregate(groups, found.to_vec())?.collect().await?;
         let mut found: BTreeMap<i64, (i64, i64, i64)> = BTreeMap::new();
         for batch in &batches {
             for at in 0..batch.num_rows() {
@@ -80,9 +105,9 @@ impl Queries {
     }
 
     /// Conservation by kind, from the raw rows.
-    async fn count_kinds(&self, view: &LakeView, report: &mut CheckReport) -> Result<()> {
+    async fn count_kinds(&self, view: &LakeView, days: Option<Days>, report: &mut CheckReport) -> Result<()> {
         let groups = vec![ident("kind"), ident("verdict")];
-        let batches = self.events(view)?.aggregate(groups, vec![count(lit(1i64)).alias("n")])?.collect().await?;
+        let batches = self.events(view, days)?.aggregate(groups, vec![count(lit(1i64)).alias("n")])?.collect().await?;
         let mut kinds: BTreeMap<&'static str, KindCount> =
             Kind::ALL.iter().map(|k| (k.as_str(), KindCount::default())).collect();
         for batch in &batches {
@@ -101,8 +126,6 @@ impl Queries {
         for (kind, found) in &kinds {
             report.expect(|| format!("verdicts of {kind}s"), found.received, found.classes_sum());
         }
-        let received: i64 = kinds.values().map(|kind| kind.received).sum();
-        report.expect(|| "received events".to_owned(), view.committed.total() as i64, received);
         report.kinds = kinds;
         Ok(())
     }
@@ -115,7 +138,7 @@ impl Queries {
             event_sum(Base::CostMicros).alias("cost_micros"),
             event_sum(Base::RevenueMicros).alias("revenue_micros"),
         ];
-        let raw = self.events(view)?.aggregate(Vec::new(), raw)?.collect().await?;
+        let raw = self.events(view, None)?.aggregate(Vec::new(), raw)?.collect().await?;
         let amount =
             |name: &str| raw.first().filter(|batch| batch.num_rows() > 0).map_or(Ok(0), |batch| number(batch, name, 0));
         let (cost, revenue) = (amount("cost_micros")?, amount("revenue_micros")?);
@@ -142,68 +165,19 @@ impl Queries {
         Ok(())
     }
 
-    /// Raw events grouped like the rollup, minus the rollup: whatever is not zero is a difference.
-    async fn recount(&self, view: &LakeView, rollup: View, grain: Grain, report: &mut CheckReport) -> Result<()> {
-        let mut keys = vec!["campaign_id", "currency"];
-        keys.extend(rollup.own_dimensions().iter().map(|dimension| dimension.as_str()));
-        debug_assert!(rollup.own_dimensions().iter().all(|own| ROLLUP_DIMENSIONS.contains(own)));
-        let columns = |time: Expr| -> Vec<Expr> {
-            let keys = keys.iter().map(|name| ident(*name));
-            keys.chain([time.alias("bucket")]).collect()
-        };
-        let unit = lit(ScalarValue::Utf8(Some(grain.as_str().to_owned())));
-        let bases = compared_bases(grain);
-        let sums = |of: fn(Base) -> Expr| -> Vec<Expr> {
-            bases.iter().map(|base| of(*base).alias(base_column(*base))).collect()
-        };
-        let raw = self.events(view)?.aggregate(columns(date_trunc(unit, ident("occurred_at"))), sums(event_sum))?;
-        let of_rollup = ident("view").eq(lit(rollup.as_str())).and(ident("grain").eq(lit(grain.as_str())));
-        let cells = self.table(&view.rollups, &[])?.filter(of_rollup)?;
-        let cells = cells.aggregate(columns(ident("bucket")), sums(rollup_sum))?;
-
-        let names: Vec<&str> = keys.iter().copied().chain(["bucket"]).collect();
-        let signed = |expected: bool| -> Vec<Expr> {
-            let keys = names.iter().map(|name| {
-                if *name == "bucket" {
-                    cast(ident("bucket"), crate::schema::timestamp()).alias("bucket")
-                } else {
-                    ident(*name)
-                }
-            });
-            let values = bases.iter().flat_map(|base| {
-                let column = base_column(*base);
-                let value = cast(ident(column), WIDE);
-                let nothing = cast(lit(0i64), WIDE);
-                let (raw, cell) = if expected { (value, nothing) } else { (nothing, value) };
-                [raw.alias(format!("expected_{column}")), cell.alias(format!("found_{column}"))]
-            });
-            keys.chain(values).collect()
-        };
-        let both = raw.select(signed(true))?.union(cells.select(signed(false))?)?;
-        let totals = bases.iter().flat_map(|base| {
-            let column = base_column(*base);
-            ["expected", "found"].map(|side| sum(ident(format!("{side}_{column}"))).alias(format!("{side}_{column}")))
-        });
-        let compared = both.aggregate(names.iter().map(|name| ident(*name)).collect(), totals.collect())?;
-        for batch in compared.collect().await? {
-            report.cells_compared += batch.num_rows() as u64;
-            compare_cells(&batch, rollup, grain, &names, report)?;
-        }
-        Ok(())
-    }
-
     /// First sightings of one id must be a time to live apart.
     async fn find_counted_twice(
         &self,
         view: &LakeView,
         partition: Partition,
+        days: Option<Days>,
         ttl_s: u64,
         report: &mut CheckReport,
     ) -> Result<()> {
         let repeats = Reason::ALL.into_iter().filter(|reason| !reason.remembers_id());
         let repeats = repeats.map(|reason| lit(reason.as_str())).collect();
         let is_first = ident("reason").is_null().or(ident("reason").in_list(repeats, true));
-        let firsts = self.events(view)?.filter(ident("partition").eq(lit(i32::from(partition))).and(is_first))?;
+        let firsts = self.events(view, days)?.filter(ident("partition").eq(lit(i32::from(partition))).and(is_first))?;
         let repeated =
             firsts.clone().aggregate(vec![ident("event_id").alias("repeated")], vec![count(lit(1i64)).alias("n")])?;
         let repeated = repeated.filter(ident("n").gt(lit(1i64)))?;
@@ -238,51 +212,19 @@ fn sums(of: fn(Base) -> Expr) -> Vec<Expr> {
     summed_bases().into_iter().map(|base| of(base).alias(base_column(base))).collect()
 }
 
-fn compare_cells(
-    batch: &RecordBatch,
-    rollup: View,
-    grain: Grain,
-    keys: &[&str],
-    report: &mut CheckReport,
-) -> Result<()> {
-    for base in compared_bases(grain) {
-        let column = base_column(base);
-        let (expected, found) = (format!("expected_{column}"), format!("found_{column}"));
-        for at in 0..batch.num_rows() {
-            let place = || {
-                let key = keys.iter().map(|key| format!("{key}={}", name(batch, key, at)));
-                format!("{}_{} {}: {column}", rollup.as_str(), grain.as_str(), key.collect::<Vec<_>>().join(" "))
-            };
-            let (expected, found) = (number(batch, &expected, at)?, number(batch, &found, at)?);
-            if base != Base::Users || !is_within_error(expected, found) {
-                report.expect(place, expected, found);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What a recount compares: everything, and distinct users where rollups keep them.
-fn compared_bases(grain: Grain) -> Vec<Base> {
-    let users = (grain != Grain::Minute).then_some(Base::Users);
-    summed_bases().into_iter().chain(users).collect()
-}
-
 /// Whether an estimate is as good as estimates are: within six standard errors, which one in 500 million is not.
 pub(crate) fn is_within_error(exact: i64, estimate: i64) -> bool {
     let allowed = 6.0 * Users::RELATIVE_STANDARD_ERROR * exact as f64;
     (exact - estimate).abs() as f64 <= allowed.max(1.0)
 }
 
-const WIDE: DataType = DataType::Decimal128(38, 0);
-
 /// A number of a row; null, the sum over nothing, is zero.
-fn number(batch: &RecordBatch, column: &str, at: usize) -> Result<i64> {
+pub(super) fn number(batch: &RecordBatch, column: &str, at: usize) -> Result<i64> {
     let values = batch.column_by_name(column);
     whole(values.ok_or_else(|| LakeError::Damaged { what: format!("the check has no column {column}") })?, at)
 }
 
-fn name(batch: &RecordBatch, column: &str, at: usize) -> String {
+pub(super) fn name(batch: &RecordBatch, column: &str, at: usize) -> String {
     let Some(values) = batch.column_by_name(column) else { return String::new() };
     if let Some(times) = values.as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>() {
         let time = jiff::Timestamp::from_microsecond(times.value(at)).unwrap_or_default();

@@ -72,7 +72,6 @@ impl Queries {
 
     /// The rows of the planned table that the report is about.
     fn source_rows(&self, view: &LakeView, source: Source, report: &Report) -> Result<DataFrame> {
-        let time = |us| lit(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())));
         let mut rows = match source {
             Source::Rollup(rollup_view, grain) => self.table(&view.rollups, &[])?.filter(
                 ident("grain")
@@ -84,8 +83,8 @@ impl Queries {
             Source::Events => self.table(&view.events, &EVENTS_PARTITION_COLUMNS)?.filter(
                 // The day is said too, since files are partitioned by it.
                 ident("event_date")
-                    .gt_eq(date(report.from_us))
-                    .and(ident("event_date").lt_eq(date(report.to_us)))
+                    .gt_eq(day(report.from_us))
+                    .and(ident("event_date").lt_eq(day(report.to_us)))
                     .and(ident("occurred_at").gt_eq(time(report.from_us)))
                     .and(ident("occurred_at").lt(time(report.to_us))),
             )?,
@@ -101,7 +100,13 @@ impl Queries {
     }
 }
 
-fn date(at_us: i64) -> Expr {
+/// An instant, as `occurred_at` and `bucket` have it.
+pub(super) fn time(at_us: i64) -> Expr {
+    lit(ScalarValue::TimestampMicrosecond(Some(at_us), Some("UTC".into())))
+}
+
+/// The partition that an instant is in.
+pub(super) fn day(at_us: i64) -> Expr {
     let day = i32::try_from(at_us.div_euclid(DAY_US)).unwrap_or(i32::MAX);
     lit(ScalarValue::Date32(Some(day)))
 }

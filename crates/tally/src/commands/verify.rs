@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::Value;
+use tally_model::Days;
 
 use super::query::grouped;
 use super::say;
@@ -11,7 +12,15 @@ use crate::cli::VerifyArguments;
 use crate::client::Source;
 
 pub async fn run(arguments: VerifyArguments) -> Result<ExitCode> {
-    let proof = Source::of(&arguments.place).await?.verify(arguments.recount).await?;
+    let days = match (&arguments.from, &arguments.to) {
+        (Some(from), Some(to)) => Some(Days::parse(from, to)?),
+        _ => None,
+    };
+    let source = Source::of(&arguments.place).await?;
+    let proof = match days {
+        Some(days) => source.verify_days(days).await?,
+        None => source.verify(arguments.recount).await?,
+    };
     if arguments.json {
         say(serde_json::to_string_pretty(&proof)?);
     } else {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tally_api::{Freshness, Query, QueryError};
 use tally_lake::{Lake, LakeError, Queries};
 use tally_model::report::{Answer, Report};
-use tally_model::{Cell, CheckReport, EventId, Fact, Life, Partition, Positions};
+use tally_model::{Cell, CheckReport, Days, EventId, Fact, Life, Partition, Positions};
 use tally_pipeline::{Batch, Progress, Sighting, Sink, SinkError};
 use tokio::sync::watch;
 
@@ -93,6 +93,10 @@ impl Query for LakeQuery {
 
     async fn check(&self, recount: bool) -> Result<CheckReport, QueryError> {
         self.queries.check(recount, self.dedup_ttl_s).await.map_err(query_error)
+    }
+
+    async fn check_days(&self, days: Days) -> Result<CheckReport, QueryError> {
+        self.queries.check_days(days, self.dedup_ttl_s).await.map_err(query_error)
     }
 
     async fn life(&self, id: EventId) -> Result<Life, QueryError> {

@@ -43,6 +43,9 @@ fn broken_rollups_are_rebuilt_from_raw_by_a_server_or_in_its_folder() {
         assert!(again.status.success() && said(&again).contains("nothing differed"), "{}", said(&again));
         let proof = server.tally(&[&["verify", "--recount"], &place[..]].concat());
         assert!(proof.status.success(), "{}", said(&proof));
+        let day = ["verify", "--recount", "--from", "2024-05-05", "--to", "2024-05-06"];
+        let proof = server.tally(&[&day, &place[..]].concat());
+        assert!(proof.status.success() && said(&proof).contains("500 received = 500 counted"), "{}", said(&proof));
         if by_server {
             assert_eq!(server.total("clicks"), 500);
             let refused = server.tally(&["rebuild", "--from", "2024-05-01", "--to", "2024-06-01", "--data", &folder]);
