@@ -4,6 +4,7 @@ mod error;
 mod extract;
 mod metrics;
 mod proof;
+mod quarantine;
 mod report;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::routing::{get, post};
 use tally_model::report::{Answer, Report, ReportError};
-use tally_model::{CheckReport, Days, EventId, Life};
+use tally_model::{CheckReport, Days, EventId, Life, Quarantined, Reason};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use error::ApiError;
@@ -55,6 +56,8 @@ pub trait Query: Send + Sync + 'static {
     /// A recount of some days only.
     async fn check_days(&self, days: Days) -> Result<CheckReport, QueryError>;
     async fn life(&self, id: EventId) -> Result<Life, QueryError>;
+    /// The newest events in quarantine.
+    async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError>;
 }
 
 pub struct Api {
@@ -89,6 +92,7 @@ pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/query", post(report::query))
         .route("/v1/verify", get(proof::verify))
+        .route("/v1/quarantine", get(quarantine::list))
         .route("/v1/events/{event_id}", get(proof::life))
         .with_state(api)
 }

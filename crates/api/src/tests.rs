@@ -46,6 +46,21 @@ impl Query for Fixed {
     async fn life(&self, id: EventId) -> Result<Life, QueryError> {
         Ok(Life { event_id: id.to_string(), events_version: 7, sightings: Vec::new() })
     }
+
+    async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError> {
+        let listed = Quarantined {
+            event_id: "e".to_owned(),
+            partition: 1,
+            offset: i64::try_from(limit).unwrap_or_default(),
+            received_at: String::new(),
+            occurred_at: String::new(),
+            kind: "click".to_owned(),
+            campaign_id: String::new(),
+            reason: reason.map_or("any", Reason::as_str).to_owned(),
+            why: String::new(),
+        };
+        Ok(vec![listed])
+    }
 }
 
 async fn send(method: &str, path: &str, body: &str) -> (StatusCode, String, String) {
@@ -115,5 +130,26 @@ async fn a_recount_takes_whole_days() {
     {
         let (status, _, body) = send("GET", &format!("/v1/verify?{wrong}"), "").await;
         assert!(status == StatusCode::BAD_REQUEST && body.contains("whole UTC days"), "{wrong}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn the_quarantine_is_listed_by_reason_within_a_bound() {
+    for (asked, reason, limit) in
+        [("", "any", 100), ("?reason=undecodable&limit=7", "undecodable", 7), ("?limit=10000", "any", 10_000)]
+    {
+        let (status, _, body) = send("GET", &format!("/v1/quarantine{asked}"), "").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!((&body["events"][0]["reason"], &body["events"][0]["offset"]), (&json!(reason), &json!(limit)));
+    }
+    for (wrong, says) in [
+        ("?reason=same_id", "click_unresolved, undecodable, judging_failed"),
+        ("?limit=0", "1 to 10000"),
+        ("?limit=10001", "1 to 10000"),
+        ("?limit=many", "limit"),
+    ] {
+        let (status, _, body) = send("GET", &format!("/v1/quarantine{wrong}"), "").await;
+        assert!(status == StatusCode::BAD_REQUEST && body.contains(says), "{wrong}: {body}");
     }
 }

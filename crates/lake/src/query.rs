@@ -6,6 +6,7 @@ mod compare;
 mod life;
 mod plan;
 mod provider;
+mod quarantine;
 mod recount;
 mod report;
 mod users;

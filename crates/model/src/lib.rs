@@ -28,7 +28,7 @@ pub use judged::Judged;
 pub use mark::{Mark, Standing, position_mark, position_marks};
 pub use offset::{Offset, Partition, Positions, partition_of};
 pub use proof::{
-    CheckReport, Comparison, Difference, Differences, KindCount, Life, LifeCell, LifeEvent, RebuildReport,
+    CheckReport, Comparison, Difference, Differences, KindCount, Life, LifeCell, LifeEvent, Quarantined, RebuildReport,
     TableComparison,
 };
 pub use record::{DecodeError, decode_record, encode_record};

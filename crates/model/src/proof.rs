@@ -149,6 +149,21 @@ impl CheckReport {
     }
 }
 
+/// An event in quarantine, as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Quarantined {
+    pub event_id: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub received_at: String,
+    pub occurred_at: String,
+    pub kind: String,
+    pub campaign_id: String,
+    pub reason: String,
+    /// The same as a sentence, with what is known of this event.
+    pub why: String,
+}
+
 /// All sightings of an id, in the order of the log.
 #[derive(Debug, Clone, Serialize)]
 pub struct Life {

@@ -62,6 +62,12 @@ pub enum Command {
     ///
     /// Exits with 1 where the new lake does not prove, or differs. `TO/lake` may take the place of a lost one.
     Replay(ReplayArguments),
+    /// Events that could not be attributed or read: list them, look into one, mend them and send them again
+    ///
+    /// An event in quarantine is kept and not counted, for one of these reasons: click_unresolved (a conversion that names a
+    /// click and no campaign), undecodable (a record that this binary cannot read, such as a newer one's), judging_failed (a
+    /// rule failed on it). It never keeps later events from being counted.
+    Quarantine(QuarantineArguments),
     /// The life of one event: when it came, where it stands in the log, its verdict and why, its cells and its file
     Why(WhyArguments),
     /// Measure this machine: capture, and the pipeline behind it
@@ -292,6 +298,59 @@ pub struct ReplayArguments {
     /// Print the whole result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct QuarantineArguments {
+    #[command(subcommand)]
+    pub what: QuarantineCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum QuarantineCommand {
+    /// The newest events in quarantine, and why they are there
+    List {
+        /// Only those for this reason: click_unresolved, undecodable or judging_failed
+        #[arg(long)]
+        reason: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        limit: u16,
+        /// Print them as JSON, one on each line: with fields added, a file for `resubmit`
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: WhereArguments,
+    },
+    /// One event as JSON, as far as it is known; a record that this binary can read is decoded
+    Show {
+        /// The event's id, as it is listed
+        event_id: String,
+        #[command(flatten)]
+        place: WhereArguments,
+    },
+    /// Send events again, mended, as new events that count
+    ///
+    /// Each gets a new id that follows from the old one, the time of receipt of now, and `resubmitted_from` in its props.
+    /// Time, amounts and hashes of people stay. The row in quarantine stays as it is. Repeating it counts nothing twice.
+    ///
+    /// The file has a JSON object on each line: `event_id`, and the fields to set. A record that could not be read needs
+    /// none, if this server can read it.
+    Resubmit {
+        /// NDJSON, or - for standard input
+        #[arg(value_name = "FILE", required_unless_present = "id")]
+        file: Option<PathBuf>,
+        /// Events by their ids, instead of a file
+        #[arg(long, value_name = "ID", conflicts_with = "file")]
+        id: Vec<uuid::Uuid>,
+        /// A field to set in all of them: campaign_id, ad_id, placement_id, publisher_id, variant, click_id, currency,
+        /// cost_micros, revenue_micros
+        #[arg(long, value_name = "FIELD=VALUE")]
+        set: Vec<String>,
+        /// The server, on this machine
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+        server: String,
+    },
 }
 
 #[derive(Debug, Args)]

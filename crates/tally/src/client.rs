@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 use tally_lake::{Lake, Queries};
 use tally_model::report::{Report, ReportRequest};
-use tally_model::{Days, SystemClock};
+use tally_model::{Days, Reason, SystemClock};
 
 use crate::cli::WhereArguments;
 use crate::config::{Config, DataFolder, Overrides};
@@ -102,6 +102,23 @@ impl Source {
                 Ok(serde_json::to_value(life)?)
             }
         }
+    }
+
+    /// The newest events in quarantine.
+    pub async fn quarantined(&self, reason: Option<&str>, limit: usize) -> Result<Vec<Value>> {
+        let listed = match self {
+            Source::Server { http, url } => {
+                let mut parameters = vec![("limit", limit.to_string())];
+                parameters.extend(reason.map(|reason| ("reason", reason.to_owned())));
+                let response = http.get(format!("{url}/v1/quarantine")).query(&parameters).send().await;
+                read(response.with_context(|| no_server(url))?, &[]).await?["events"].take()
+            }
+            Source::Folder { queries, .. } => {
+                let parse = |name| Reason::parse(name).with_context(|| format!("{name:?} is no reason"));
+                json!(queries.quarantined(reason.map(parse).transpose()?, limit).await?)
+            }
+        };
+        Ok(listed.as_array().cloned().unwrap_or_default())
     }
 }
 

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check_config;
 pub mod demo;
 pub mod generate;
+pub mod quarantine;
 pub mod query;
 pub mod rebuild;
 pub mod replay;

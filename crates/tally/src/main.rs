@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod logging;
 mod rebuild;
+mod resubmit;
 mod serve;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(arguments) => return commands::verify::run(arguments).await,
         Command::Rebuild(arguments) => commands::rebuild::run(&arguments).await?,
         Command::Replay(arguments) => return commands::replay::run(&arguments).await,
+        Command::Quarantine(arguments) => return commands::quarantine::run(arguments.what).await,
         Command::Why(arguments) => commands::why::run(arguments).await?,
         Command::Bench(arguments) => commands::bench::run(arguments).await?,
         Command::CheckConfig(arguments) => commands::check_config::run(&arguments)?,

@@ -75,6 +75,7 @@ impl Server {
         let recount = config.verify.recount_at_s()?;
         let recount = recount.map(|at_s| Recount::new(lake.clone(), clock.clone(), at_s, dedup_ttl_s, metrics));
 
+        let admin = Admin { lake: lake.clone(), journal: journal.clone(), clock: clock.clone() };
         let capture = Capture::new(CaptureParts {
             journal: journal.clone(),
             clock,
@@ -88,7 +89,7 @@ impl Server {
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
         let routes = tally_capture::router(Arc::new(capture))
             .merge(tally_api::router(api))
-            .merge(admin::router(Arc::new(Admin { lake: lake.clone() })))
+            .merge(admin::router(Arc::new(admin)))
             .merge(operations::router(operations));
 
         let listen = config.server.listen;

@@ -78,7 +78,7 @@ impl Queries {
 
 /// The rows of a file that carry an id. Its Bloom filters say for most row groups, without reading them, that none does.
 #[allow(deprecated, reason = "as above")]
-async fn rows_of(store: &Arc<dyn ObjectStore>, file: &LiveFile, id: EventId) -> Result<Vec<RecordBatch>> {
+pub(super) async fn rows_of(store: &Arc<dyn ObjectStore>, file: &LiveFile, id: EventId) -> Result<Vec<RecordBatch>> {
     let reader = ParquetObjectReader::new(store.clone(), file.scan.object_meta.location.clone());
     let reader = reader.with_file_size(file.size_bytes());
     let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
@@ -157,6 +157,6 @@ fn json_of(row: &RecordBatch, name: &str) -> Option<Json> {
         .or_else(|| column.as_primitive_opt::<Float32Type>().map(|numbers| json!(numbers.value(0))))
 }
 
-fn time_text(at_us: i64) -> String {
+pub(super) fn time_text(at_us: i64) -> String {
     Timestamp::from_microsecond(at_us).unwrap_or_default().to_string()
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tally_api::{Freshness, Query, QueryError};
 use tally_lake::{Lake, LakeError, Queries};
 use tally_model::report::{Answer, Report};
-use tally_model::{Cell, CheckReport, Days, EventId, Fact, Life, Partition, Positions};
+use tally_model::{Cell, CheckReport, Days, EventId, Fact, Life, Partition, Positions, Quarantined, Reason};
 use tally_pipeline::{Batch, Progress, Sighting, Sink, SinkError};
 use tokio::sync::watch;
 
@@ -101,5 +101,9 @@ impl Query for LakeQuery {
 
     async fn life(&self, id: EventId) -> Result<Life, QueryError> {
         self.queries.life(id).await.map_err(query_error)
+    }
+
+    async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError> {
+        self.queries.quarantined(reason, limit).await.map_err(query_error)
     }
 }

@@ -9,24 +9,33 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use tally_api::{ApiError, Question};
-use tally_lake::Lake;
+use tally_journal::{Journal, Record};
+use tally_lake::{Lake, LakeError};
 use tally_model::report::ReportError;
-use tally_model::{Days, RebuildReport};
+use tally_model::{Clock, Days, Event, EventId, RebuildReport, encode_record, partition_of};
 
 use crate::rebuild::rebuild;
+use crate::resubmit::{mended, resubmitted_id};
 
 /// Headers that a proxy or a page in a browser adds: what has one comes from elsewhere, whatever its address is.
 const FROM_ELSEWHERE: [&str; 4] = ["forwarded", "x-forwarded-for", "via", "origin"];
 
+/// Events that one request may resubmit.
+const EVENTS_MAX: usize = 1_000;
+
 pub(crate) struct Admin {
     pub lake: Lake,
+    pub journal: Arc<dyn Journal>,
+    pub clock: Arc<dyn Clock>,
 }
 
 pub(crate) fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/v1/admin/rebuild", post(rebuild_days))
+        .route("/v1/admin/quarantine/resubmit", post(resubmit))
         .layer(middleware::from_fn(only_from_here))
         .with_state(admin)
 }
@@ -68,6 +77,73 @@ async fn rebuild_days(
     let lake = admin.lake.clone();
     let report = to_the_end(async move { rebuild(&lake, days).await }).await?;
     Ok(Json(report.map_err(|error| ApiError::Failed(error.to_string()))?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResubmitRequest {
+    events: Vec<ResubmitEvent>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResubmitEvent {
+    event_id: EventId,
+    #[serde(default)]
+    set: Map<String, Value>,
+}
+
+/// What became of one event of a request.
+#[derive(Debug, Serialize)]
+struct Resubmitted {
+    event_id: EventId,
+    /// The event that stands for it; none where it cannot be sent.
+    new_event_id: Option<EventId>,
+    outcome: String,
+}
+
+/// A bad one never costs the good ones. What is in the lake already is not sent again, so that repeating a request is safe
+/// for longer than ids are remembered.
+async fn resubmit(
+    State(admin): State<Arc<Admin>>,
+    Question(ResubmitRequest { events }): Question<ResubmitRequest>,
+) -> Result<Json<Value>, ApiError> {
+    if events.len() > EVENTS_MAX {
+        return Err(ApiError::Malformed(format!("{} events are too many; send {EVENTS_MAX} at once", events.len())));
+    }
+    let mut results = Vec::with_capacity(events.len());
+    let mut records = Vec::new();
+    for ResubmitEvent { event_id, set } in events {
+        let (new_event_id, outcome) = match admin.mended(event_id, &set).await? {
+            Ok(Some(event)) => {
+                let partition = partition_of(event.id, admin.journal.partitions());
+                records.push(Record { partition, bytes: encode_record(&event).into() });
+                (Some(event.id), "resubmitted".to_owned())
+            }
+            Ok(None) => (Some(resubmitted_id(event_id)), "was resubmitted before".to_owned()),
+            Err(why) => (None, why),
+        };
+        results.push(Resubmitted { event_id, new_event_id, outcome });
+    }
+    let durable = async { admin.journal.append(records)?.await };
+    durable.await.map_err(|error| ApiError::Failed(format!("nothing is certain to be kept: {error}; repeat it")))?;
+    Ok(Json(json!({"results": results})))
+}
+
+impl Admin {
+    /// The event to send for a quarantined one; none where it was sent before, and a sentence where it cannot be.
+    async fn mended(&self, id: EventId, set: &Map<String, Value>) -> Result<Result<Option<Event>, String>, ApiError> {
+        let failed = |error: LakeError| ApiError::Failed(error.to_string());
+        let queries = self.lake.queries();
+        let Some((old, reason)) = queries.quarantined_event(id).await.map_err(failed)? else {
+            return Ok(Err("there is no such event in quarantine".to_owned()));
+        };
+        let before = queries.life(resubmitted_id(id)).await.map_err(failed)?;
+        if !before.sightings.is_empty() {
+            return Ok(Ok(None));
+        }
+        Ok(mended(&old, reason, set, self.clock.now_us()).map(Some))
+    }
 }
 
 /// On a thread of its own, since it computes for long; and to its end, also when whoever asked hangs up.

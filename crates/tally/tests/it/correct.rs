@@ -130,3 +130,57 @@ fn a_replay_of_the_journal_gives_the_same_rows_and_cells_whatever_happened_befor
     let output = server.tally(&["replay", "--from", &from, "--to", files.path().join("third").to_str().unwrap()]);
     assert!(!output.status.success() && said(&output).contains("let its server catch up"), "{}", said(&output));
 }
+
+#[test]
+fn what_is_in_quarantine_is_listed_mended_and_counted_once() {
+    let mut server = Server::start();
+    let conversion = |id: u128| {
+        let id = uuid::Uuid::from_u128(id);
+        json!({"event_id": id, "kind": "conversion", "click_id": format!("k{id}"), "user_id": "alice",
+               "revenue_micros": 5_000, "currency": "EUR", "occurred_at": "2024-05-05T05:05:05Z", "user_agent": "test"})
+    };
+    assert_eq!(server.post("/v1/events/batch", ndjson(&[conversion(1), conversion(2), click(3, "c")]), &[]).0, 202);
+    server.wait_until_counted();
+    assert!(server.stop());
+    poison(&server, &[9, 9]);
+    server.restart();
+    server.wait_until_counted();
+    let url = server.url("");
+    let quarantine = |arguments: &[&str]| server.tally(&[&["quarantine"], arguments, &["--server", &url]].concat());
+
+    let listed = said(&quarantine(&["list"]));
+    assert!(listed.contains("3 events in quarantine") && listed.contains("has format version 9"), "{listed}");
+    let listed = said(&quarantine(&["list", "--reason", "click_unresolved", "--json"]));
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    let folder = server.data().to_str().unwrap();
+    let from_folder = said(&server.tally(&["quarantine", "list", "--data", folder]));
+    assert!(from_folder.contains("3 events in quarantine"), "{from_folder}");
+    let one = uuid::Uuid::from_u128(1).to_string();
+    let shown = said(&quarantine(&["show", &one]));
+    assert!(shown.contains("click_unresolved") && shown.contains("5000") && !shown.contains("hash"), "{shown}");
+
+    let refused = quarantine(&["resubmit", "--id", &one]);
+    assert!(!refused.status.success() && said(&refused).contains("set `campaign_id`"), "{}", said(&refused));
+    assert_eq!(server.total("conversions"), 0);
+    let mended = quarantine(&["resubmit", "--id", &one, "--set", "campaign_id=c", "--set", "ad_id=a"]);
+    assert!(mended.status.success() && said(&mended).contains(": resubmitted"), "{}", said(&mended));
+    server.wait_until_counted();
+    // A file of listed events, with the fields set: the first of them was sent before.
+    let file = server.data().join("mended.ndjson");
+    std::fs::write(&file, listed).unwrap();
+    let set = ["--set", "campaign_id=c", "--set", "ad_id=a"];
+    let all = quarantine(&[&["resubmit", file.to_str().unwrap()], &set[..]].concat());
+    assert!(all.status.success() && said(&all).contains("was resubmitted before"), "{}", said(&all));
+    server.wait_until_counted();
+
+    let rows = server.ask(json!({"metrics": ["conversions", "revenue_micros", "users", "quarantined_conversions"]}));
+    let expected = json!({"conversions": 2, "revenue_micros": 10_000, "users": 1, "quarantined_conversions": 2});
+    assert_eq!(rows, [expected], "each once, both by the person that they were by, and what was quarantined stays so");
+    server.verify();
+    let record = said(&quarantine(&["list", "--reason", "undecodable", "--json"]));
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let unread = quarantine(&["resubmit", "--id", record["event_id"].as_str().unwrap(), "--set", "campaign_id=c"]);
+    assert!(!unread.status.success() && said(&unread).contains("run the newer binary"), "{}", said(&unread));
+    let nobody = quarantine(&["resubmit", "--id", &uuid::Uuid::from_u128(3).to_string()]);
+    assert!(!nobody.status.success() && said(&nobody).contains("no such event in quarantine"), "{}", said(&nobody));
+}
