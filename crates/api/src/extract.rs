@@ -18,8 +18,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Question<T> {
         let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX)
             .await
             .map_err(|_| ApiError::Malformed(format!("the body is over {BODY_BYTES_MAX} bytes, or broke off")))?;
-        serde_json::from_slice(&body)
-            .map(Self)
-            .map_err(|error| ApiError::Malformed(format!("the body is not the expected JSON: {error}")))
+        serde_json::from_slice(&body).map(Self).map_err(|error| {
+            let why = shortened(error.to_string());
+            ApiError::Malformed(format!("the body is not the expected JSON: {why}"))
+        })
     }
+}
+
+/// The parser quotes what it did not expect, which may be as long as the body; what it did expect stands at the end.
+fn shortened(text: String) -> String {
+    const EDGE_BYTES: usize = 300;
+    if text.len() <= 2 * EDGE_BYTES {
+        return text;
+    }
+    let start = &text[..text.floor_char_boundary(EDGE_BYTES)];
+    let end = &text[text.ceil_char_boundary(text.len() - EDGE_BYTES)..];
+    format!("{start} .. {end}")
 }

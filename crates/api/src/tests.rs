@@ -115,6 +115,16 @@ async fn wrong_questions_are_told_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_wrong_question_is_not_sent_back_whole() {
+    let long = "\u{1F600}".repeat(50_000);
+    for body in [format!(r#"{{"{long}":1}}"#), format!(r#"{{"metrics":["{long}"],"from":"","to":""}}"#)] {
+        let (status, _, answer) = send("POST", "/v1/query", &body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(answer.len() < 4_096, "an answer of {} bytes", answer.len());
+    }
+}
+
+#[tokio::test]
 async fn a_contradiction_shows_in_the_status() {
     assert_eq!(send("GET", "/v1/verify", "").await.0, StatusCode::OK);
     let (status, _, body) = send("GET", "/v1/verify?recount=true", "").await;

@@ -9,6 +9,8 @@ use super::{Dimension, GroupBy, Metric};
 /// Rows that a report may answer with when no `limit` is given, and at most.
 const LIMIT_DEFAULT: usize = 10_000;
 const LIMIT_MAX: usize = 1_000_000;
+/// How much of a wrong value is quoted back: an answer is no echo.
+const QUOTE_CHARS_MAX: usize = 80;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -128,7 +130,7 @@ impl TryFrom<&ReportRequest> for Report {
         if from_us >= to_us {
             return Err(error(
                 "to",
-                format!("{} is not after `from`", request.to),
+                format!("{} is not after `from`", quoted(&request.to)),
                 "`from` is inclusive, `to` exclusive",
             ));
         }
@@ -183,7 +185,7 @@ fn instant(field: &str, text: &str) -> Result<i64, ReportError> {
     text.parse::<Timestamp>().map(|at| at.as_microsecond()).map_err(|_| {
         error(
             field,
-            format!("{text:?} is not a time with a zone"),
+            format!("{} is not a time with a zone", quoted(text)),
             "write RFC 3339, such as 2019-11-24T00:00:00Z or 2019-11-24T00:00:00+09:00",
         )
     })
@@ -194,7 +196,7 @@ fn time_zone(name: Option<&str>) -> Result<TimeZone, ReportError> {
     TimeZone::get(name).map_err(|_| {
         error(
             "time_zone",
-            format!("{name:?} is not a known time zone"),
+            format!("{} is not a known time zone", quoted(name)),
             "use an IANA name, such as Europe/Berlin or UTC",
         )
     })
@@ -226,7 +228,11 @@ fn parse_all<T: PartialEq>(
     for (at, name) in names.iter().enumerate() {
         let item = parse(name).ok_or_else(|| unknown(format!("{field}[{at}]"), name, known()))?;
         if parsed.contains(&item) {
-            return Err(error(format!("{field}[{at}]"), format!("{name:?} stands twice"), "name each column once"));
+            return Err(error(
+                format!("{field}[{at}]"),
+                format!("{} stands twice", quoted(name)),
+                "name each column once",
+            ));
         }
         parsed.push(item);
     }
@@ -243,21 +249,31 @@ fn metric_names() -> String {
 
 /// An unknown name, with the nearest known one where there is one, else all of them.
 fn unknown(field: String, name: &str, known: Vec<&'static str>) -> ReportError {
-    let nearest = known.iter().map(|candidate| (edits(name, candidate), *candidate)).min();
+    // What is longer than any name is none that was mistyped.
+    let characters = Some(name.chars().count()).filter(|count| *count <= QUOTE_CHARS_MAX);
+    let nearest = characters.and_then(|count| {
+        let (distance, candidate) = known.iter().map(|candidate| (edits(name, candidate), *candidate)).min()?;
+        (distance <= 2 || distance * 3 <= count).then_some(candidate)
+    });
     let cure = match nearest {
-        Some((distance, candidate)) if distance <= 2 || distance * 3 <= name.len() => {
-            format!("did you mean {candidate:?}?")
-        }
-        _ => format!("use one of {}", known.join(", ")),
+        Some(candidate) => format!("did you mean {candidate:?}?"),
+        None => format!("use one of {}", known.join(", ")),
     };
-    error(field, format!("{name:?} is not known"), cure)
+    error(field, format!("{} is not known", quoted(name)), cure)
+}
+
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTE_CHARS_MAX) {
+        Some((end, _)) => format!("{:?}..", &text[..end]),
+        None => format!("{text:?}"),
+    }
 }
 
 /// Levenshtein distance, for short names.
 fn edits(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().take(64).enumerate() {
+    for (i, from) in a.chars().enumerate() {
         let mut diagonal = row[0];
         row[0] = i + 1;
         for (j, to) in b.iter().enumerate() {
@@ -276,6 +292,32 @@ fn error(field: impl Into<String>, what: impl Into<String>, cure: impl Into<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn error_of(metric: &str) -> ReportError {
+        let request = ReportRequest {
+            metrics: vec![metric.to_owned()],
+            group_by: Vec::new(),
+            filters: Vec::new(),
+            from: "2019-11-24T00:00:00Z".to_owned(),
+            to: "2019-12-01T00:00:00Z".to_owned(),
+            time_zone: None,
+            order_by: Vec::new(),
+            limit: None,
+            format: None,
+        };
+        Report::try_from(&request).unwrap_err()
+    }
+
+    #[test]
+    fn a_wrong_name_is_quoted_in_part_and_not_guessed_at() {
+        let long = error_of(&"x".repeat(200_000));
+        assert!(long.what.len() < 100, "{} bytes of it were sent back", long.what.len());
+        assert!(long.cure.starts_with("use one of "), "{}", long.cure);
+        // Nine bytes, and three characters: all of them are wrong.
+        let foreign = error_of("点击率");
+        assert!(foreign.cure.starts_with("use one of "), "{}", foreign.cure);
+        assert_eq!(error_of("gross_click").cure, "did you mean \"gross_clicks\"?");
+    }
 
     fn check(json: &str, says: &str) {
         let request: ReportRequest = serde_json::from_str(json).expect("well-formed");
