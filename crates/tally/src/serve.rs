@@ -2,6 +2,7 @@
 
 pub(crate) mod adapters;
 mod admin;
+mod connections;
 mod maintenance;
 mod operations;
 mod recount;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::Router;
+use axum::serve::ListenerExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
@@ -29,6 +31,7 @@ use tracing::{error, info, warn};
 use crate::config::{Config, DataFolder};
 use adapters::{LakeQuery, LakeSink};
 use admin::Admin;
+use connections::{BoundedListener, Connections};
 use maintenance::Maintenance;
 use operations::Operations;
 use recount::{Recount, RecountMetrics};
@@ -86,6 +89,7 @@ impl Server {
         })?;
         let query = LakeQuery::new(lake.queries(), progress.subscribe(), dedup_ttl_s);
         let api = Api::new(Arc::new(query), ApiMetrics::register(&mut registry));
+        let connections = Connections::new(&mut registry);
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
         let routes = tally_capture::router(Arc::new(capture))
             .merge(tally_api::router(api))
@@ -98,7 +102,7 @@ impl Server {
         })?;
         let address = listener.local_addr()?;
         let (stop_listening, listener_stops) = watch::channel(false);
-        let listening = tokio::spawn(listen_until(listener, routes, listener_stops));
+        let listening = tokio::spawn(listen_until(connections.on(listener), routes, listener_stops));
         info!(%address, data = %folder.root().display(), "serving");
         Ok(Self {
             address,
@@ -155,7 +159,13 @@ async fn stop_signal() -> Result<()> {
     Ok(())
 }
 
-async fn listen_until(listener: TcpListener, routes: Router, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+async fn listen_until(
+    listener: BoundedListener,
+    routes: Router,
+    mut stop: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    // Nothing is done to a connection: axum tells the peer's address of a listener that it does not know only behind a tap.
+    let listener = listener.tap_io(|_| {});
     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
     let stopped = async move {
         let _ = stop.wait_for(|stop| *stop).await;
