@@ -105,6 +105,11 @@ impl Load {
         self.counts.acknowledged.load(Ordering::SeqCst)
     }
 
+    /// Requests that were answered with 503 so far.
+    pub fn refused(&self) -> u64 {
+        self.counts.refused.load(Ordering::SeqCst)
+    }
+
     /// A few ids that were acknowledged a moment ago.
     pub fn recently_acknowledged(&self) -> Vec<Uuid> {
         self.counts.recent.lock().unwrap().clone()

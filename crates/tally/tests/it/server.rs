@@ -111,6 +111,24 @@ impl Server {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.try_wait().unwrap().is_none())
+    }
+
+    fn id(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
+    /// From now on, and until the next call.
+    pub fn limit_open_files(&self, files: usize) {
+        let arguments = [format!("--pid={}", self.id()), format!("--nofile={files}:")];
+        assert!(Command::new("prlimit").args(arguments).status().unwrap().success());
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         let mut process = self.process.take().unwrap();
@@ -120,7 +138,7 @@ impl Server {
 
     /// Another signal, such as `STOP`.
     pub fn signal(&self, name: &str) {
-        let id = self.process.as_ref().unwrap().id().to_string();
+        let id = self.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
     }
 

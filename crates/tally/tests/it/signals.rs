@@ -17,7 +17,7 @@ fn acknowledged(load: &Load, more: u64) {
 }
 
 /// All that was acknowledged is in the figures of the folder that a stopped server left, and they agree with the raw events.
-fn check_folder(server: &Server, acknowledged: u64) {
+pub fn check_folder(server: &Server, acknowledged: u64) {
     let data = server.data();
     let data = data.to_str().unwrap();
     let proof = server.tally(&["verify", "--recount", "--data", data]);
