@@ -16,7 +16,7 @@ impl Chance {
 
     /// From 0 to one below `n`.
     pub fn below(&self, n: u64) -> u64 {
-        ((self.0.bits() >> 64) * u128::from(n) >> 64) as u64
+        (((self.0.bits() >> 64) * u128::from(n)) >> 64) as u64
     }
 
     /// From `least` to `most`, both included.

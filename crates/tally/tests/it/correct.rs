@@ -152,7 +152,8 @@ fn what_is_in_quarantine_is_listed_mended_and_counted_once() {
     assert!(listed.contains("3 events in quarantine") && listed.contains("has format version 9"), "{listed}");
     let listed = said(&quarantine(&["list", "--reason", "click_unresolved", "--json"]));
     assert_eq!(listed.lines().count(), 2, "{listed}");
-    let folder = server.data().to_str().unwrap();
+    let folder = server.data();
+    let folder = folder.to_str().unwrap();
     let from_folder = said(&server.tally(&["quarantine", "list", "--data", folder]));
     assert!(from_folder.contains("3 events in quarantine"), "{from_folder}");
     let one = uuid::Uuid::from_u128(1).to_string();
