@@ -4,6 +4,7 @@
 //! integers, since `ln` and `pow` differ in the last bit between platforms.
 
 mod agents;
+mod clicks;
 mod curve;
 mod dice;
 mod draft;

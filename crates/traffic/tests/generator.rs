@@ -174,6 +174,28 @@ fn a_click_shares_its_impressions_campaign_ad_and_user_and_comes_soon_after() {
 }
 
 #[test]
+fn no_person_clicks_the_same_ad_twice_within_ten_seconds() {
+    // So dense that it would happen all the time.
+    let plan = Plan { duration_s: 600, campaigns: 1, ads_per_campaign: 1, click_fraction: 0.5, ..plan(3) };
+    let (mut clicks, mut ids) = (HashMap::<String, Vec<Timestamp>>::new(), HashSet::new());
+    for line in written(plan).0.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let is_first = ids.insert(required(&event, "event_id").to_owned());
+        if let Some(user) = text(&event, "user_id").filter(|_| is_first && required(&event, "kind") == "click") {
+            clicks.entry(user.to_owned()).or_default().push(required(&event, "occurred_at").parse().unwrap());
+        }
+    }
+    assert!(clicks.values().any(|times| times.len() > 5), "nobody clicks often");
+    for (user, times) in &mut clicks {
+        times.sort_unstable();
+        for pair in times.windows(2) {
+            let apart_us = pair[1].as_microsecond() - pair[0].as_microsecond();
+            assert!(apart_us >= 10_000_000, "{user} clicks at {} and {}", pair[0], pair[1]);
+        }
+    }
+}
+
+#[test]
 fn shares_are_as_planned() {
     let (_, truth) = written(Plan { events: 100_000, ..plan(9) });
     let received = Truth::total(&truth.received);

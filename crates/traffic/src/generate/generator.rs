@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use tally_model::Kind;
 
+use super::clicks::Clicks;
 use super::curve::Curve;
 use super::dice::{Chance, Crowd, Dice, Weights};
 use super::draft::{Draft, Pen, Visitor};
@@ -43,6 +44,7 @@ pub struct Generator {
     dice: Dice,
     pending: BinaryHeap<Reverse<Pending>>,
     memory: Memory,
+    clicks: Clicks,
     ledger: Ledger,
     pen: Pen,
     sent: u64,
@@ -77,6 +79,7 @@ impl Generator {
             dice: Dice::new(plan.seed),
             pending: BinaryHeap::new(),
             memory: Memory::default(),
+            clicks: Clicks::default(),
             ledger: Ledger::new(&world, plan.population()),
             pen: Pen::default(),
             sent: 0,
@@ -224,7 +227,13 @@ impl Generator {
                     return;
                 }
                 let due_us = now_us + self.dice.span_us(CLICK_LEAST_US, CLICK_DOUBLINGS);
-                Pending { due_us, number: self.sent, draft: self.clicked(draft, due_us - late_us) }
+                let click = self.clicked(draft, due_us - late_us);
+                if let Visitor::Person(person) = draft.visitor
+                    && !self.clicks.add(person, click.campaign, click.ad, click.occurred_at_us, now_us)
+                {
+                    return;
+                }
+                Pending { due_us, number: self.sent, draft: click }
             }
             Kind::Click => {
                 if !self.dice.happens(Chance::of(self.plan.conversion_fraction)) {
