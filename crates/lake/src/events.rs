@@ -175,12 +175,49 @@ pub(crate) fn each_fact(rows: &RecordBatch, region: &str, each: &mut (dyn FnMut(
     Ok(())
 }
 
-/// The columns that [`each_sighting`] reads.
+/// A row whose id was not known when it was judged.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstSighting<'a> {
+    pub partition: Partition,
+    pub id: EventId,
+    /// The partition's time, in seconds.
+    pub judged_at_s: i64,
+    /// Where it is a click that counted, of a known person, and such were asked for.
+    pub counted_click: Option<CountedClick<'a>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct CountedClick<'a> {
+    pub user_hash: u64,
+    pub campaign_id: &'a str,
+    pub ad_id: &'a str,
+    pub occurred_at_us: i64,
+}
+
+/// The columns that [`each_sighting`] reads..
 pub(crate) const SIGHTING_COLUMNS: [&str; 5] = ["event_id", "received_at", "judged_at", "partition", "reason"];
 
-/// Calls `each` with the partition and judging time in seconds of every row, and the id where the row was a first sighting.
-pub(crate) fn each_sighting(rows: &RecordBatch, mut each: impl FnMut(Partition, i64, Option<EventId>)) -> Result<()> {
+/// ..and where it is to tell of clicks.
+pub(crate) const SIGHTING_AND_CLICK_COLUMNS: [&str; 10] = [
+    "event_id",
+    "kind",
+    "occurred_at",
+    "received_at",
+    "judged_at",
+    "partition",
+    "reason",
+    "campaign_id",
+    "ad_id",
+    "user_hash",
+];
+
+/// Calls `each` with the partition and judging time in seconds of every row, and what it is where it was a first sighting.
+pub(crate) fn each_sighting(
+    rows: &RecordBatch,
+    mut each: impl FnMut(Partition, i64, Option<FirstSighting<'_>>),
+) -> Result<()> {
     let columns = Columns(rows);
+    let clicks = rows.column_by_name("kind").map(|_| Clicks::of(&columns)).transpose()?;
     let ids = columns.column("event_id")?.as_binary::<i32>();
     let (received_at, judged_at) = (columns.times("received_at")?, columns.times("judged_at")?);
     let partitions = columns.column("partition")?.as_primitive::<Int32Type>();
@@ -191,9 +228,43 @@ pub(crate) fn each_sighting(rows: &RecordBatch, mut each: impl FnMut(Partition, 
         let id = EventId::from_slice(ids.value(row)).map_err(|error| LakeError::Damaged { what: error.to_string() })?;
         let reason = reason.is_valid(row).then(|| Reason::parse(reason.value(row))).flatten();
         let is_first = reason.is_none_or(Reason::remembers_id);
-        each(partition, judged_at_us.div_euclid(SECOND_US), is_first.then_some(id));
+        let judged_at_s = judged_at_us.div_euclid(SECOND_US);
+        let counted_click = clicks.as_ref().filter(|_| reason.is_none()).and_then(|clicks| clicks.at(row));
+        let first = FirstSighting { partition, id, judged_at_s, counted_click };
+        each(partition, judged_at_s, is_first.then_some(first));
     }
     Ok(())
+}
+
+/// The columns that say whose click on which ad a row is.
+struct Clicks<'a> {
+    kind: &'a StringArray,
+    user_hash: &'a Int64Array,
+    campaign_id: &'a StringArray,
+    ad_id: &'a StringArray,
+    occurred_at: &'a TimestampMicrosecondArray,
+}
+
+impl<'a> Clicks<'a> {
+    fn of(columns: &Columns<'a>) -> Result<Self> {
+        Ok(Self {
+            kind: columns.texts("kind")?,
+            user_hash: columns.numbers("user_hash")?,
+            campaign_id: columns.texts("campaign_id")?,
+            ad_id: columns.texts("ad_id")?,
+            occurred_at: columns.times("occurred_at")?,
+        })
+    }
+
+    fn at(&self, row: usize) -> Option<CountedClick<'a>> {
+        let is_persons = self.kind.value(row) == Kind::Click.as_str() && self.user_hash.is_valid(row);
+        is_persons.then(|| CountedClick {
+            user_hash: self.user_hash.value(row) as u64,
+            campaign_id: self.campaign_id.value(row),
+            ad_id: self.ad_id.value(row),
+            occurred_at_us: self.occurred_at.value(row),
+        })
+    }
 }
 
 /// Columns by name, with a clear word where a file lacks one.

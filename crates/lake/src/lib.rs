@@ -20,7 +20,8 @@ mod writer;
 
 pub use compact::{CompactionReport, CompactionSettings};
 pub use error::LakeError;
+pub use events::{CountedClick, FirstSighting};
 pub use query::Queries;
 pub use rebuild::Rebuild;
 pub use touched::Touched;
-pub use writer::{Lake, LakeView, TableSize};
+pub use writer::{Lake, LakeView, TableSize, WantedSightings};

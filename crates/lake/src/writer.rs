@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use object_store::ObjectStore;
-use tally_model::{Cell, Clock, EventId, Fact, Judged, Mark, Partition, Positions, position_mark, position_marks};
+use tally_model::{Cell, Clock, Fact, Judged, Mark, Partition, Positions, position_mark, position_marks};
 use tokio::sync::{Mutex, watch};
 use url::Url;
 
 use crate::error::{Doing, LakeError, Result};
-use crate::events::{self, EVENTS_LAYOUT, FACT_COLUMNS, SIGHTING_COLUMNS};
+use crate::events::{self, EVENTS_LAYOUT, FACT_COLUMNS, FirstSighting, SIGHTING_AND_CLICK_COLUMNS, SIGHTING_COLUMNS};
 use crate::files::{NewFile, read_file};
 use crate::query::Queries;
 use crate::rollups::{self, ROLLUPS_LAYOUT};
@@ -21,6 +21,9 @@ use crate::table::{Table, TableSpec, TableVersion};
 
 /// The mark in `rollups`: the version of `events` up to which they are summed up.
 const COUNTED: &str = "events";
+
+/// [`newest_s`](crate::live_file::LiveFile::newest_s) of a file without statistics.
+const UNKNOWN_S: i64 = i64::MAX / 1_000_000;
 
 /// The two tables, for the one process that writes them. Cheap to clone.
 #[derive(Clone)]
@@ -41,6 +44,17 @@ pub struct LakeView {
     pub(crate) events: TableVersion,
     pub(crate) rollups: TableVersion,
     pub committed: Positions,
+}
+
+/// Which first sightings are wanted. More of them may be given.
+#[derive(Debug, Clone, Copy)]
+pub struct WantedSightings {
+    /// Ids judged from this second on..
+    pub ids_from_s: i64,
+    /// ..and not longer than this before the newest of their partition.
+    pub ids_for_s: i64,
+    /// With the clicks among those judged at most this long before the newest of all.
+    pub clicks_for_s: i64,
 }
 
 /// How large a table is.
@@ -178,34 +192,37 @@ impl Lake {
         Ok(())
     }
 
-    /// Calls `each` with every first sighting (partition, id, second) that may still be remembered, and gives the time of
-    /// each partition in seconds.
+    /// Calls `each` with every first sighting that is wanted, and gives the time of each partition in seconds.
     pub async fn sightings(
         &self,
-        ttl_s: u64,
-        each: &mut (dyn FnMut(Partition, EventId, i64) + Send),
+        wanted: WantedSightings,
+        each: &mut (dyn FnMut(FirstSighting<'_>) + Send),
     ) -> Result<Vec<(Partition, i64)>> {
         let (store, view) = {
             let events = self.events.lock().await;
             (events.store(), events.reader_view())
         };
-        // Newest files first, until all that is left is too old for every partition's time.
+        // Newest files first, until all that is left is known already, or too old for every partition's time.
         let mut files: Vec<_> = view.files.iter().map(|file| (file.newest_s(), file)).collect();
         files.sort_by_key(|(newest_s, _)| std::cmp::Reverse(*newest_s));
+        let known_times = files.iter().map(|(newest_s, _)| *newest_s).filter(|newest_s| *newest_s < UNKNOWN_S);
+        let clicks_from_s = known_times.max().unwrap_or(0).saturating_sub(wanted.clicks_for_s);
         let partitions = usize::from(self.view.borrow().committed.partitions());
-        let ttl_s = i64::try_from(ttl_s).unwrap_or(i64::MAX);
         let mut times: BTreeMap<Partition, i64> = BTreeMap::new();
         for (newest_s, file) in files {
             let earliest_time_s = times.values().min().copied().unwrap_or(i64::MAX);
-            if times.len() == partitions && newest_s <= earliest_time_s.saturating_sub(ttl_s) {
+            let ids_from_s = earliest_time_s.saturating_sub(wanted.ids_for_s).max(wanted.ids_from_s);
+            let has_clicks = wanted.clicks_for_s > 0 && newest_s >= clicks_from_s;
+            if times.len() == partitions && newest_s < ids_from_s && !has_clicks {
                 break;
             }
-            for rows in read_file(&store, file.path(), Some(&SIGHTING_COLUMNS)).await? {
+            let columns: &[&str] = if has_clicks { &SIGHTING_AND_CLICK_COLUMNS } else { &SIGHTING_COLUMNS };
+            for rows in read_file(&store, file.path(), Some(columns)).await? {
                 events::each_sighting(&rows, |partition, judged_at_s, first| {
                     let time = times.entry(partition).or_default();
                     *time = (*time).max(judged_at_s);
-                    if let Some(id) = first {
-                        each(partition, id, judged_at_s);
+                    if let Some(first) = first {
+                        each(first);
                     }
                 })?;
             }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tally_lake::{CompactionSettings, Lake};
+use tally_lake::{CompactionSettings, FirstSighting, Lake, WantedSightings};
 use tally_model::report::{Answer, Report, ReportRequest};
 use tally_model::{Country, Device, Event, Judged, Kind, ManualClock, Positions, Reason, Region, Verdict};
 use tally_pipeline::RollupBuilder;
@@ -174,13 +174,57 @@ async fn sightings_are_the_first_ones_with_their_time() {
     rows[4].judged_at_s += 500;
     commit(&lake, &rows).await;
     let mut seen = Vec::new();
-    let times =
-        lake.sightings(86_400, &mut |partition, id, at_s| seen.push((partition, id.as_u128(), at_s))).await.unwrap();
+    let wanted = WantedSightings { ids_from_s: 0, ids_for_s: 86_400, clicks_for_s: 0 };
+    let mut see = |first: FirstSighting<'_>| seen.push((first.partition, first.id.as_u128(), first.judged_at_s));
+    let times = lake.sightings(wanted, &mut see).await.unwrap();
     seen.sort_unstable();
     assert_eq!(seen.len(), 11);
     assert!(seen.contains(&(0, 77, T0_US / 1_000_000)));
     assert!(seen.contains(&(0, 4, T0_US / 1_000_000 + 500)));
     assert_eq!(times, [(0, T0_US / 1_000_000 + 500)]);
+}
+
+#[tokio::test]
+async fn counted_clicks_of_known_people_are_told_as_far_back_as_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let click = |offset: u64, id: u128, at_us: i64, verdict| {
+        let mut judged = judged(offset, id, at_us, verdict);
+        (judged.event.received_at_us, judged.judged_at_s) = (at_us, at_us / 1_000_000);
+        judged.event.user_hash = Some(u64::MAX - 7);
+        judged
+    };
+    commit(&lake, &[click(0, 1, T0_US - 3_600_000_000, Verdict::Counted)]).await;
+    let mut rows = vec![
+        click(1, 2, T0_US, Verdict::Counted),
+        click(2, 3, T0_US, Verdict::Not(Reason::DoubleClick)),
+        click(3, 4, T0_US, Verdict::Not(Reason::DeclaredBot)),
+        click(4, 5, T0_US, Verdict::Counted),
+        click(5, 6, T0_US, Verdict::Counted),
+    ];
+    rows[3].event.user_hash = None;
+    rows[4].event.kind = Kind::Impression;
+    commit(&lake, &rows).await;
+    for (clicks_for_s, expected) in [(0, vec![]), (600, vec![2]), (7_200, vec![1, 2])] {
+        let (mut clicks, mut ids) = (Vec::new(), 0);
+        let wanted = WantedSightings { ids_from_s: 0, ids_for_s: 86_400, clicks_for_s };
+        let mut see = |first: FirstSighting<'_>| {
+            ids += 1;
+            if let Some(click) = first.counted_click {
+                assert_eq!((click.user_hash, click.campaign_id.is_empty()), (u64::MAX - 7, false));
+                clicks.push(first.id.as_u128());
+            }
+        };
+        lake.sightings(wanted, &mut see).await.unwrap();
+        clicks.sort_unstable();
+        assert_eq!((ids, clicks), (6, expected), "a double click is a first sighting of its id");
+    }
+    // What is known already is not read, once the time of every partition is.
+    let mut ids = Vec::new();
+    let wanted = WantedSightings { ids_from_s: T0_US / 1_000_000, ids_for_s: 86_400, clicks_for_s: 600 };
+    lake.sightings(wanted, &mut |first| ids.push(first.id.as_u128())).await.unwrap();
+    ids.sort_unstable();
+    assert_eq!(ids, [2, 3, 4, 5, 6]);
 }
 
 #[tokio::test]

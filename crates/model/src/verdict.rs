@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Reason {
     /// An event with this id stands at a lower offset, within the time to live.
     SameId,
+    /// The same person clicked the same ad moments before or after, and that click counts.
+    DoubleClick,
     /// The user agent says of itself that it is a robot (IAB/MRC: general invalid traffic).
     DeclaredBot,
     /// A conversion names its click, but no campaign that it could be counted for.
@@ -19,12 +21,19 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 5] =
-        [Reason::SameId, Reason::DeclaredBot, Reason::ClickUnresolved, Reason::Undecodable, Reason::JudgingFailed];
+    pub const ALL: [Reason; 6] = [
+        Reason::SameId,
+        Reason::DoubleClick,
+        Reason::DeclaredBot,
+        Reason::ClickUnresolved,
+        Reason::Undecodable,
+        Reason::JudgingFailed,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::SameId => "same_id",
+            Reason::DoubleClick => "double_click",
             Reason::DeclaredBot => "declared_bot",
             Reason::ClickUnresolved => "click_unresolved",
             Reason::Undecodable => "undecodable",
@@ -39,7 +48,7 @@ impl Reason {
     /// The class that this reason puts an event in.
     pub fn class(self) -> Class {
         match self {
-            Reason::SameId => Class::Duplicate,
+            Reason::SameId | Reason::DoubleClick => Class::Duplicate,
             Reason::DeclaredBot => Class::InvalidGivt,
             Reason::ClickUnresolved | Reason::Undecodable | Reason::JudgingFailed => Class::Quarantined,
         }
@@ -50,7 +59,7 @@ impl Reason {
     pub fn remembers_id(self) -> bool {
         match self {
             Reason::SameId | Reason::Undecodable => false,
-            Reason::DeclaredBot | Reason::ClickUnresolved | Reason::JudgingFailed => true,
+            Reason::DoubleClick | Reason::DeclaredBot | Reason::ClickUnresolved | Reason::JudgingFailed => true,
         }
     }
 }

@@ -2,188 +2,317 @@
 //!
 //! Time here is the latest time of receipt in the partition so far, never the machine's clock: whether an id is still
 //! remembered then depends on the log's prefix alone, and clocks that jump back forget nothing early.
+//!
+//! Ids are held in memory ([`table`]). Given a folder, a span of time that is over is also written to a file ([`run`]), so that
+//! a start need not read it from the lake, and memory beyond the bound is freed by forgetting there what a file has. Where an id
+//! is held decides nothing.
 
-use hashbrown::HashMap;
-use tally_model::{EventId, Partition};
+mod filter;
+mod mix;
+mod run;
+mod runs;
+mod table;
+mod upkeep;
+
+use std::io;
+use std::path::PathBuf;
+
+use tally_model::{EventId, Partition, Positions, partition_of};
+
+use mix::Mix;
+use run::Rules;
+use runs::{Lost, Runs};
+use table::{CODE_MAX, Table};
+use upkeep::Upkeep;
 
 const SECOND_US: i64 = 1_000_000;
-/// Expired ids are swept out when this much of the partition's time has passed; they have no effect before that either.
-const SWEEP_S: i64 = 600;
+/// Up to so many seconds, a time to live is kept to the second; longer ones to this fraction of themselves, never too short.
+const LIFE_UNITS: u64 = 100_000;
+/// Records whose places in memory are asked for ahead of their turn.
+const AHEAD: usize = 32;
 
-/// The ids of one partition that are remembered.
-#[derive(Debug)]
-pub struct Seen {
-    ttl_s: i64,
-    now_s: i64,
-    swept_s: i64,
-    /// Id to the second in which it was first seen. The hasher is seeded at random: ids are chosen by clients.
-    first_seen_s: HashMap<Key, u32>,
+/// Where ids may be put besides memory, and how much of that they may take.
+#[derive(Debug, Clone)]
+pub struct DedupOptions {
+    /// Without one, all ids stay in memory, whatever the bound.
+    pub folder: Option<PathBuf>,
+    pub memory_bytes_max: u64,
+    /// Secret: makes the places of ids unpredictable for those who choose ids.
+    pub seed: u128,
 }
 
-/// An id in two halves: aligned to 8 bytes, an entry takes 24 instead of 32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Key(u64, u64);
+#[derive(Debug, thiserror::Error)]
+pub enum DedupError {
+    #[error("cannot open the ids in `{path}`: {cause}; mend the disk, or delete the folder: `events` has them too")]
+    Folder { path: PathBuf, cause: io::Error },
+    /// What is remembered is incomplete now: begin again from what is committed.
+    #[error("cannot read the ids in `{path}`: {cause}; the file is deleted, a start restores them from `events`")]
+    Lost { path: PathBuf, cause: io::Error },
+}
 
-impl Seen {
-    pub fn new(ttl_s: u64) -> Self {
-        let ttl_s = i64::try_from(ttl_s).unwrap_or(i64::MAX);
-        Self { ttl_s, now_s: 0, swept_s: 0, first_seen_s: HashMap::new() }
-    }
-
-    /// Takes note of an id, and tells whether this is its first sighting within the time to live.
-    pub fn is_first(&mut self, id: EventId, received_at_us: i64) -> bool {
-        self.move_on_to(received_at_us / SECOND_US);
-        let now_s = self.now_s;
-        let live_after_s = now_s - self.ttl_s;
-        let first_seen_s = self.first_seen_s.entry(key(id)).or_insert(0);
-        let is_first = i64::from(*first_seen_s) <= live_after_s.max(0);
-        if is_first {
-            *first_seen_s = u32::try_from(now_s).unwrap_or(u32::MAX);
-        }
-        is_first
-    }
-
-    /// Puts back what an earlier run knew. Call in any order, before the first [`Seen::is_first`].
-    pub fn restore(&mut self, id: EventId, first_seen_s: i64) {
-        let seen_s = u32::try_from(first_seen_s).unwrap_or(0);
-        let entry = self.first_seen_s.entry(key(id)).or_insert(seen_s);
-        *entry = (*entry).max(seen_s);
-    }
-
-    /// The partition's time in seconds: that of the newest record so far. Ids are remembered from it on.
-    pub fn now_s(&self) -> i64 {
-        self.now_s
-    }
-
-    /// Moves the partition's time on; never back.
-    pub fn move_on_to(&mut self, received_at_s: i64) {
-        self.now_s = self.now_s.max(received_at_s);
-        if self.now_s - self.swept_s >= SWEEP_S {
-            self.swept_s = self.now_s;
-            let live_after_s = self.now_s - self.ttl_s;
-            self.first_seen_s.retain(|_, first_seen_s| i64::from(*first_seen_s) > live_after_s);
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.first_seen_s.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.first_seen_s.is_empty()
+impl From<Lost> for DedupError {
+    fn from(Lost { path, cause, is_gone }: Lost) -> Self {
+        if is_gone { Self::Lost { path, cause } } else { Self::Folder { path, cause } }
     }
 }
 
-fn key(id: EventId) -> Key {
-    let (high, low) = id.as_u64_pair();
-    Key(high, low)
+/// A record to be decided on.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    pub partition: Partition,
+    pub id: EventId,
+    pub received_at_us: i64,
 }
 
-/// The ids of all partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighted {
+    pub is_first: bool,
+    /// The partition's time at this record: its id is remembered from then on.
+    pub judged_at_s: i64,
+}
+
+/// The ids of all partitions that are remembered. A record's partition must be that which [`partition_of`] gives its id.
 #[derive(Debug)]
 pub struct Dedup {
-    partitions: Vec<Seen>,
-    ttl_s: u64,
+    life: Life,
+    mix: Mix,
+    seed: u128,
+    times: Vec<Time>,
+    table: Table,
+    /// What was first seen before this is asked of the runs; all later ids are in memory.
+    memory_from_s: i64,
+    memory_bytes_max: u64,
+    runs: Option<Runs>,
+    upkeep: Upkeep,
+}
+
+/// How long an id is remembered, in units that a code can count.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    ttl_s: i64,
+    unit_s: i64,
+    units: i64,
+}
+
+impl Life {
+    fn new(ttl_s: u64) -> Self {
+        let ttl_s = i64::try_from(ttl_s).unwrap_or(i64::MAX / 4);
+        let unit_s = 1 + (ttl_s - 1).max(0) / LIFE_UNITS as i64;
+        // So many units apart, two moments are a time to live apart wherever in their units they lie.
+        Self { ttl_s, unit_s, units: (ttl_s + unit_s - 1 + unit_s - 1) / unit_s }
+    }
+
+    /// After which nothing is remembered, however its units lie.
+    fn longest_s(&self) -> i64 {
+        (self.units + 1) * self.unit_s
+    }
+}
+
+/// The time of a partition.
+#[derive(Debug, Clone, Copy, Default)]
+struct Time {
+    /// 0 before its first record.
+    now_s: i64,
+    /// Since when no dead id of it is in the table, in units.
+    swept_at: i64,
 }
 
 impl Dedup {
-    pub fn new(ttl_s: u64) -> Self {
-        Self { partitions: Vec::new(), ttl_s }
-    }
-
-    pub fn partition(&mut self, partition: Partition) -> &mut Seen {
-        let at = usize::from(partition);
-        while self.partitions.len() <= at {
-            self.partitions.push(Seen::new(self.ttl_s));
+    /// With what an earlier life left in the folder that is true of a log committed up to here. The rest is
+    /// [restored](Dedup::restore), from [`Dedup::missing_from_s`] on.
+    pub fn open(
+        ttl_s: u64,
+        partitions: u16,
+        options: &DedupOptions,
+        committed: &Positions,
+    ) -> Result<Self, DedupError> {
+        let life = Life::new(ttl_s);
+        let rules = Rules { ttl_s, unit_s: life.unit_s, partitions };
+        let mut runs = match &options.folder {
+            Some(folder) => Some(
+                Runs::open(folder, rules, committed)
+                    .map_err(|cause| DedupError::Folder { path: folder.clone(), cause })?,
+            ),
+            None => None,
+        };
+        let seed = runs.as_ref().and_then(Runs::seed).unwrap_or(options.seed);
+        let memory_from_s = runs.as_ref().map_or(0, |runs| runs.missing_from_s(life.longest_s()));
+        if let Some(runs) = &mut runs {
+            runs.load_before(memory_from_s)?;
         }
-        &mut self.partitions[at]
+        Ok(Self {
+            life,
+            mix: Mix::new(seed),
+            seed,
+            times: vec![Time::default(); usize::from(partitions)],
+            table: Table::new(),
+            memory_from_s,
+            memory_bytes_max: options.memory_bytes_max,
+            upkeep: Upkeep::default(),
+            runs,
+        })
     }
 
-    pub fn len(&self) -> usize {
-        self.partitions.iter().map(Seen::len).sum()
+    /// Decides on records in the order of the log.
+    pub fn decide(&mut self, arrivals: &[Arrival], mut each: impl FnMut(Sighted)) -> Result<(), DedupError> {
+        let mut keys = [0; AHEAD];
+        for arrivals in arrivals.chunks(AHEAD) {
+            for (key, arrival) in keys.iter_mut().zip(arrivals) {
+                *key = self.mix.key(arrival.id.as_u128());
+            }
+            self.table.touch(&keys[..arrivals.len()]);
+            for (key, arrival) in keys.iter().zip(arrivals) {
+                each(self.decide_one(*key, arrival)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn decide_one(&mut self, key: u128, arrival: &Arrival) -> Result<Sighted, DedupError> {
+        self.move_on_to(arrival.partition, arrival.received_at_us.div_euclid(SECOND_US));
+        let judged_at_s = self.time(arrival.partition).now_s;
+        let now = judged_at_s / self.life.unit_s;
+        let is_first = match self.table.find(key) {
+            Some(code) => {
+                let is_first = age(now, code) >= self.life.units;
+                if is_first {
+                    self.table.replace(key, code_of(now));
+                }
+                is_first
+            }
+            None => {
+                let is_first = !self.is_on_disk(key, judged_at_s)?;
+                if is_first {
+                    self.insert(key, code_of(now));
+                }
+                is_first
+            }
+        };
+        Ok(Sighted { is_first, judged_at_s })
+    }
+
+    fn is_on_disk(&mut self, key: u128, now_s: i64) -> Result<bool, DedupError> {
+        let Some(runs) = &mut self.runs else { return Ok(false) };
+        let first_seen_s = runs.find(key, now_s - self.life.longest_s(), self.memory_from_s)?;
+        let Life { unit_s, units, .. } = self.life;
+        Ok(first_seen_s.is_some_and(|first_seen_s| now_s / unit_s - first_seen_s / unit_s < units))
+    }
+
+    fn insert(&mut self, key: u128, code: u32) {
+        let Self { table, mix, times, life, memory_from_s, .. } = self;
+        table.insert(key, code, |key, code| is_dead(mix, times, *life, *memory_from_s, key, code));
+    }
+
+    /// From which second on the sightings that are committed must be [restored](Dedup::restore).
+    pub fn missing_from_s(&self) -> i64 {
+        self.memory_from_s
+    }
+
+    /// For how long ids are remembered, at the longest.
+    pub fn remembered_for_s(&self) -> i64 {
+        self.life.longest_s()
+    }
+
+    /// Puts back what an earlier life knew. Call in any order, before the first [`Dedup::decide`].
+    pub fn restore(&mut self, partition: Partition, id: EventId, first_seen_s: i64) {
+        self.move_on_to(partition, first_seen_s);
+        let now = self.time(partition).now_s / self.life.unit_s;
+        let age_of_this = now - first_seen_s / self.life.unit_s;
+        let is_expired = age_of_this >= self.life.units;
+        // All that came after the first gap belongs in memory, also what a later run has.
+        if is_expired || first_seen_s < self.memory_from_s {
+            return;
+        }
+        let (key, code) = (self.mix.key(id.as_u128()), code_of(now - age_of_this));
+        match self.table.find(key) {
+            Some(known) if age(now, known) <= age_of_this => {}
+            Some(_) => self.table.replace(key, code),
+            None => self.insert(key, code),
+        }
+    }
+
+    /// Moves a partition's time on; never back.
+    pub fn move_on_to(&mut self, partition: Partition, received_at_s: i64) {
+        let Time { now_s, swept_at } = self.time(partition);
+        if received_at_s <= now_s {
+            return;
+        }
+        let then = received_at_s / self.life.unit_s;
+        // A code says how old an id is as long as no id is older than codes can count.
+        let countable = i64::from(CODE_MAX) - self.life.units;
+        if now_s > 0 && then - swept_at >= countable {
+            self.sweep_all();
+            if then - now_s / self.life.unit_s >= countable {
+                self.forget(partition);
+            }
+        }
+        let Some(time) = self.times.get_mut(usize::from(partition)) else { return };
+        time.now_s = received_at_s;
+        if then - time.swept_at >= countable {
+            // There is nothing of it in the table.
+            time.swept_at = then;
+        }
+    }
+
+    /// The partition's time; 0 before its first record.
+    pub fn now_s(&self, partition: Partition) -> i64 {
+        self.time(partition).now_s
+    }
+
+    fn time(&self, partition: Partition) -> Time {
+        self.times.get(usize::from(partition)).copied().unwrap_or_default()
+    }
+
+    /// About how many ids are remembered: some that have expired are still among them.
+    pub fn len(&self) -> u64 {
+        let on_disk = self.runs.as_ref().map_or(0, |runs| runs.ids_before(self.memory_from_s));
+        self.table.len() as u64 + on_disk
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// What they take of memory, filters of what is on disk included.
+    pub fn memory_bytes(&self) -> u64 {
+        self.table.bytes() + self.runs.as_ref().map_or(0, Runs::bytes)
+    }
+
+    /// Files of ids on disk.
+    pub fn runs(&self) -> usize {
+        self.runs.as_ref().map_or(0, Runs::len)
+    }
+
+    /// Blocks of those that were read since the start.
+    pub fn reads(&self) -> u64 {
+        self.runs.as_ref().map_or(0, |runs| runs.reads)
+    }
+}
+
+/// The code of a moment, in units. Codes come round; [`age`] tells which moment is meant.
+#[inline]
+fn code_of(at: i64) -> u32 {
+    at.rem_euclid(i64::from(CODE_MAX)) as u32 + 1
+}
+
+/// How many units before `now` the moment of a code was.
+#[inline]
+fn age(now: i64, code: u32) -> i64 {
+    (now - i64::from(code - 1)).rem_euclid(i64::from(CODE_MAX))
+}
+
+/// Whether a key in the table has expired, or is on disk and need not be here.
+fn is_dead(mix: &Mix, times: &[Time], life: Life, memory_from_s: i64, key: u128, code: u32) -> bool {
+    let now = now_of(mix, times, life, key);
+    let age = age(now, code);
+    age >= life.units || (now - age) * life.unit_s < memory_from_s
+}
+
+/// The time of the partition that a key belongs to, in units.
+fn now_of(mix: &Mix, times: &[Time], life: Life, key: u128) -> i64 {
+    let partition = partition_of(EventId::from_u128(mix.id(key)), times.len() as u16);
+    times[usize::from(partition)].now_s / life.unit_s
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    const T0_US: i64 = 1_700_000_000 * SECOND_US;
-
-    fn id(n: u128) -> EventId {
-        Uuid::from_u128(n)
-    }
-
-    #[test]
-    fn the_first_sighting_counts_and_every_later_one_does_not() {
-        let mut seen = Seen::new(86_400);
-        assert!(seen.is_first(id(1), T0_US));
-        assert!(!seen.is_first(id(1), T0_US));
-        assert!(seen.is_first(id(2), T0_US));
-        assert!(!seen.is_first(id(1), T0_US + 86_399 * SECOND_US));
-    }
-
-    #[test]
-    fn an_id_is_forgotten_after_the_time_to_live_and_a_repeat_does_not_prolong_it() {
-        let mut seen = Seen::new(3_600);
-        assert!(seen.is_first(id(1), T0_US));
-        assert!(!seen.is_first(id(1), T0_US + 3_599 * SECOND_US));
-        assert!(seen.is_first(id(1), T0_US + 3_600 * SECOND_US));
-        assert!(!seen.is_first(id(1), T0_US + 7_199 * SECOND_US));
-    }
-
-    #[test]
-    fn a_clock_that_jumps_back_forgets_nothing_and_revives_nothing() {
-        let mut seen = Seen::new(3_600);
-        assert!(seen.is_first(id(1), T0_US));
-        assert!(!seen.is_first(id(1), T0_US - 86_400 * SECOND_US));
-        assert!(seen.is_first(id(2), T0_US + 7_200 * SECOND_US));
-        // By the partition's time id 1 has expired, although this record was stamped earlier.
-        assert!(seen.is_first(id(1), T0_US + SECOND_US));
-    }
-
-    #[test]
-    fn expired_ids_leave_memory() {
-        let mut seen = Seen::new(3_600);
-        for n in 0..1_000 {
-            seen.is_first(id(n), T0_US);
-        }
-        seen.is_first(id(5_000), T0_US + 7_200 * SECOND_US);
-        assert_eq!(seen.len(), 1);
-    }
-
-    proptest! {
-        /// Stop anywhere, put back what the log's prefix says, go on: the decisions are those of an unbroken run.
-        #[test]
-        fn a_restart_decides_the_same(
-            log in prop::collection::vec((0u128..40, 0i64..9_000), 1..200),
-            stop_at in 0usize..200,
-        ) {
-            let ttl_s = 3_600;
-            let at = |offset_s: i64| T0_US + offset_s * SECOND_US;
-            let mut unbroken = Seen::new(ttl_s);
-            let expected: Vec<bool> = log.iter().map(|(n, s)| unbroken.is_first(id(*n), at(*s))).collect();
-
-            let stop_at = stop_at.min(log.len());
-            let mut restarted = Seen::new(ttl_s);
-            // What the lake knows: for each first sighting, the id and the partition's time at that record.
-            let mut now_s = 0;
-            for (position, (n, s)) in log[..stop_at].iter().enumerate() {
-                now_s = now_s.max(at(*s) / SECOND_US);
-                if expected[position] {
-                    restarted.restore(id(*n), now_s);
-                }
-            }
-            restarted.move_on_to(now_s);
-            for (position, (n, s)) in log.iter().enumerate().skip(stop_at) {
-                prop_assert_eq!(restarted.is_first(id(*n), at(*s)), expected[position], "record {}", position);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,11 @@
 //! What becomes of an event after the journal: told from its copies, judged, rolled up, committed.
 //!
-//! The rules ([`Seen`], [`judge`], [`RollupBuilder`]) are pure functions of the record, its offset and what came before it;
+//! The rules ([`Dedup`], [`DoubleClicks`], [`judge`], [`RollupBuilder`]) are pure functions of the record, its offset and what came before it;
 //! a replay of the log decides the same. The one loop that drives them is [`run`]; it holds no rule.
 
 mod batch;
 mod dedup;
+mod double_click;
 mod judge;
 mod metrics;
 mod poison;
@@ -13,9 +14,10 @@ mod run;
 mod sink;
 
 pub use batch::Batch;
-pub use dedup::{Dedup, Seen};
+pub use dedup::{Arrival, Dedup, DedupError, DedupOptions, Sighted};
+pub use double_click::{DoubleClicks, PersonsClick};
 pub use judge::judge;
 pub use metrics::PipelineMetrics;
 pub use rollup::RollupBuilder;
 pub use run::{Committing, Due, Judging, Pipeline, PipelineError, PipelineSettings, Progress};
-pub use sink::{Sighting, Sink, SinkError};
+pub use sink::{Sighting, Sink, SinkError, Wanted};

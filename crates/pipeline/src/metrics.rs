@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::{Dedup, DoubleClicks};
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct VerdictLabels {
     pub kind: &'static str,
@@ -25,7 +27,12 @@ pub struct PipelineMetrics {
     pub(crate) batch_events: Histogram,
     pub(crate) lag_records: Gauge,
     pub(crate) watermark_seconds: Gauge<f64, AtomicU64>,
-    pub(crate) dedup_ids: Gauge,
+    pub(crate) dedup_restarts: Counter,
+    dedup_ids: Gauge,
+    dedup_memory: Gauge,
+    dedup_runs: Gauge,
+    dedup_reads: Gauge,
+    clicks: Gauge,
 }
 
 impl PipelineMetrics {
@@ -39,7 +46,12 @@ impl PipelineMetrics {
             batch_events: Histogram::new(exponential_buckets(1.0, 4.0, 11)),
             lag_records: Gauge::default(),
             watermark_seconds: Gauge::default(),
+            dedup_restarts: Counter::default(),
             dedup_ids: Gauge::default(),
+            dedup_memory: Gauge::default(),
+            dedup_runs: Gauge::default(),
+            dedup_reads: Gauge::default(),
+            clicks: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("tally_pipeline");
         registry.register("verdicts", "Events by kind and verdict class, committed", metrics.verdicts.clone());
@@ -68,7 +80,30 @@ impl PipelineMetrics {
             Unit::Seconds,
             metrics.watermark_seconds.clone(),
         );
+        registry.register(
+            "dedup_restarts",
+            "Times that judging began again from what is committed, since a file of ids could not be read",
+            metrics.dedup_restarts.clone(),
+        );
         registry.register("dedup_ids", "Event ids remembered", metrics.dedup_ids.clone());
+        registry.register_with_unit(
+            "dedup_memory",
+            "Memory for event ids, filters of those on disk included",
+            Unit::Bytes,
+            metrics.dedup_memory.clone(),
+        );
+        registry.register("dedup_runs", "Files of event ids on disk", metrics.dedup_runs.clone());
+        registry.register("dedup_reads", "Blocks of those read since the start", metrics.dedup_reads.clone());
+        registry.register("double_click_clicks", "Counted clicks remembered for double clicks", metrics.clicks.clone());
         metrics
+    }
+
+    pub(crate) fn observe_memory(&self, dedup: &Dedup, clicks: &DoubleClicks) {
+        let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.dedup_ids, dedup.len());
+        set(&self.dedup_memory, dedup.memory_bytes());
+        set(&self.dedup_runs, dedup.runs() as u64);
+        set(&self.dedup_reads, dedup.reads());
+        set(&self.clicks, clicks.len() as u64);
     }
 }

@@ -19,7 +19,9 @@ pub use self::committing::Committing;
 pub use self::judging::{Due, Judging};
 
 use self::committing::retrying;
-use crate::{Dedup, PipelineMetrics, RollupBuilder, Sighting, Sink};
+use self::judging::Memory;
+use crate::double_click::ToldClicks;
+use crate::{Dedup, DedupError, DedupOptions, DoubleClicks, PipelineMetrics, RollupBuilder, Sighting, Sink, Wanted};
 
 /// How long one read waits for the first record: bounds how late a stop is noticed.
 const READ_WAIT: Duration = Duration::from_millis(100);
@@ -33,6 +35,8 @@ pub struct PipelineSettings {
     /// ..or when it has this many events.
     pub commit_events_max: usize,
     pub dedup_ttl_s: u64,
+    /// Clicks of one person on one ad that occurred less than this apart are one; 0 turns the rule off.
+    pub double_click_ms: u64,
 }
 
 /// How far the figures are.
@@ -49,6 +53,8 @@ pub struct Progress {
 pub enum PipelineError {
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error(transparent)]
+    Dedup(#[from] DedupError),
     #[error("cannot commit to the lake: {0}")]
     Sink(String),
     #[error(
@@ -64,25 +70,25 @@ pub struct Pipeline<S> {
     pub sink: S,
     pub clock: Arc<dyn Clock>,
     pub settings: PipelineSettings,
+    pub dedup: DedupOptions,
     pub metrics: PipelineMetrics,
     pub progress: watch::Sender<Progress>,
 }
 
 impl<S: Sink> Pipeline<S> {
     /// Runs until the journal is closed and everything in it is committed.
-    pub async fn run(self) -> Result<(), PipelineError> {
-        let read_retries = self.metrics.read_retries.clone();
-        let (judging, mut committing) = self.start().await?;
-        let (to_commit, mut batches) = mpsc::channel(1);
-        let stage = std::thread::Builder::new().name("tally-judge".into());
-        let judging = stage
-            .spawn(move || judge_until_closed(judging, &to_commit, &read_retries))
-            .map_err(|error| PipelineError::Sink(format!("cannot start the judging thread: {error}")))?;
-        while let Some(due) = batches.recv().await {
-            committing.commit(&due).await?;
+    pub async fn run(mut self) -> Result<(), PipelineError> {
+        loop {
+            let (settings, dedup) = (self.settings, self.dedup.clone());
+            let (judging, committing) = self.start().await?;
+            let (committing, ended) = both_stages(judging, committing).await?;
+            let Err(PipelineError::Dedup(error @ DedupError::Lost { .. })) = ended else { return ended };
+            // The file is gone, so this ends: what it had is restored from what is committed, as at any start.
+            warn!(%error, "judging begins again from what is committed");
+            let Committing { journal, sink, clock, metrics, progress } = committing;
+            metrics.dedup_restarts.inc();
+            self = Self { journal, sink, clock, settings, dedup, metrics, progress };
         }
-        let joined = tokio::task::spawn_blocking(move || judging.join()).await;
-        joined.map_err(|_| PipelineError::Stopped)?.map_err(|_| PipelineError::Stopped)?
     }
 
     /// Brings the rollups and the dedup state to exactly what the lake has committed, and gives the two stages. Whoever
@@ -96,19 +102,23 @@ impl<S: Sink> Pipeline<S> {
                 return Err(PipelineError::JournalBehind { partition, end: end.next(partition), committed });
             }
         }
-        let dedup = self.restore().await?;
+        let memory = self.restore(&committed).await?;
         // What the last run committed and had no time to let go. It is safe to: a sink makes what it was opened at durable first.
         self.journal.release(&committed)?;
         info!(
             committed = committed.total(),
             to_replay = end.total().saturating_sub(committed.total()),
-            ids = dedup.len(),
+            ids = memory.dedup.len(),
+            files_of_ids = memory.dedup.runs(),
             "pipeline recovered"
         );
-        let Self { journal, sink, clock, settings, metrics, progress } = self;
+        let Self { journal, sink, clock, settings, metrics, progress, .. } = self;
         let judging =
-            Judging::new(journal.clone(), clock.clone(), settings, metrics.clone(), dedup, committed.clone())?;
-        progress.send_replace(Progress { recovered: true, committed, watermark_us: 0 });
+            Judging::new(journal.clone(), clock.clone(), settings, metrics.clone(), memory, committed.clone())?;
+        progress.send_modify(|progress| {
+            progress.recovered = true;
+            progress.committed = committed;
+        });
         Ok((judging, Committing { journal, sink, clock, metrics, progress }))
     }
 
@@ -126,20 +136,54 @@ impl<S: Sink> Pipeline<S> {
         Ok(())
     }
 
-    async fn restore(&mut self) -> Result<Dedup, PipelineError> {
-        let ttl_s = self.settings.dedup_ttl_s;
-        let mut dedup = Dedup::new(ttl_s);
-        let mut restore = |sighting: Sighting| {
-            dedup.partition(sighting.partition).restore(sighting.id, sighting.judged_at_s);
+    async fn restore(&mut self, committed: &Positions) -> Result<Memory, PipelineError> {
+        let PipelineSettings { dedup_ttl_s, double_click_ms, .. } = self.settings;
+        let mut dedup = Dedup::open(dedup_ttl_s, self.journal.partitions(), &self.dedup, committed)?;
+        let wanted = Wanted {
+            ids_from_s: dedup.missing_from_s(),
+            ids_for_s: dedup.remembered_for_s(),
+            clicks_for_s: DoubleClicks::new(double_click_ms).memory_s(),
         };
-        // A second try restores some ids again, which changes nothing.
-        let newest = retrying(&self.metrics, async || self.sink.sightings(ttl_s, &mut restore).await).await?;
+        let mut told = ToldClicks::default();
+        let newest = retrying(&self.metrics, async || {
+            // A second try tells some clicks again; ids that are told twice change nothing.
+            told = ToldClicks::default();
+            let mut restore = |Sighting { partition, id, judged_at_s, click }: Sighting| {
+                dedup.restore(partition, id, judged_at_s);
+                if let Some(click) = click {
+                    told.tell(click, judged_at_s);
+                }
+            };
+            self.sink.sightings(wanted, &mut restore).await
+        });
+        let newest = newest.await?;
+        let log_time_s = newest.iter().map(|(_, judged_at_s)| *judged_at_s).max().unwrap_or(i64::MIN);
         for (partition, judged_at_s) in newest {
-            dedup.partition(partition).move_on_to(judged_at_s);
+            dedup.move_on_to(partition, judged_at_s);
         }
-        self.metrics.dedup_ids.set(i64::try_from(dedup.len()).unwrap_or(i64::MAX));
-        Ok(dedup)
+        let clicks = DoubleClicks::restored(double_click_ms, told, log_time_s);
+        self.metrics.observe_memory(&dedup, &clicks);
+        Ok(Memory { dedup, clicks })
     }
+}
+
+/// Drives the two stages until the first has ended and all that it gave is committed.
+async fn both_stages<S: Sink>(
+    judging: Judging,
+    mut committing: Committing<S>,
+) -> Result<(Committing<S>, Result<(), PipelineError>), PipelineError> {
+    let (to_commit, mut batches) = mpsc::channel(1);
+    let read_retries = committing.metrics.read_retries.clone();
+    let stage = std::thread::Builder::new().name("tally-judge".into());
+    let judging = stage
+        .spawn(move || judge_until_closed(judging, &to_commit, &read_retries))
+        .map_err(|error| PipelineError::Sink(format!("cannot start the judging thread: {error}")))?;
+    while let Some(due) = batches.recv().await {
+        committing.commit(&due).await?;
+    }
+    let joined = tokio::task::spawn_blocking(move || judging.join()).await;
+    let ended = joined.map_err(|_| PipelineError::Stopped)?.map_err(|_| PipelineError::Stopped)?;
+    Ok((committing, ended))
 }
 
 fn judge_until_closed(

@@ -2,7 +2,7 @@
 
 use tally_model::{Cell, EventId, Fact, Partition, Positions};
 
-use crate::Batch;
+use crate::{Batch, PersonsClick};
 
 /// A first sighting that the sink has committed.
 #[derive(Debug, Clone, Copy)]
@@ -10,6 +10,19 @@ pub struct Sighting {
     pub partition: Partition,
     pub id: EventId,
     pub judged_at_s: i64,
+    /// Where it is a click that counted, of somebody known.
+    pub click: Option<PersonsClick>,
+}
+
+/// Which sightings are wanted. More of them do no harm.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Ids judged from this second on..
+    pub ids_from_s: i64,
+    /// ..and not longer than this before the newest of their partition.
+    pub ids_for_s: i64,
+    /// With the clicks among those judged at most this long before the newest of all.
+    pub clicks_for_s: i64,
 }
 
 /// What went wrong, split by what the loop does about it.
@@ -29,10 +42,10 @@ pub trait Sink: Send + 'static {
     /// Up to where the log is committed.
     fn committed(&self) -> Positions;
 
-    /// Calls `each` with every first sighting whose id may still be remembered, and says the time of each partition in seconds.
+    /// Calls `each` with every first sighting that is wanted, and says the time of each partition in seconds.
     fn sightings(
         &mut self,
-        ttl_s: u64,
+        wanted: Wanted,
         each: &mut (dyn FnMut(Sighting) + Send),
     ) -> impl Future<Output = Result<Vec<(Partition, i64)>, SinkError>> + Send;
 

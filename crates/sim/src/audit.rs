@@ -1,13 +1,13 @@
 //! The auditor: knows what the senders know, looks at what was committed and at what the journal still holds, and believes nobody.
 //! Its own counting is plain and slow on purpose; nothing of the pipeline's is used for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tally_journal::Stored;
-use tally_model::{Class, Country, Counts, Event, Grain, Judged, Reason, View, decode_record, partition_of};
+use tally_model::{Class, Country, Counts, Event, Grain, Judged, Kind, Reason, View, decode_record, partition_of};
 use uuid::Uuid;
 
 use crate::lake::Tables;
@@ -18,7 +18,7 @@ use crate::truth::Known;
 pub fn after_restart(plan: &Plan, tables: &Tables, journal: &[Stored], known: &Known) -> Result<()> {
     let rows = by_partition(tables);
     check_places(plan, &rows)?;
-    check_verdicts(plan, &rows)?;
+    check_verdicts(plan, &rows, &double_clicks(plan, tables))?;
     let mut events: Vec<Event> = tables.rows().map(|judged| judged.event.clone()).collect();
     for stored in journal {
         let event = decode_record(&stored.bytes).context("the journal holds what is no event")?;
@@ -85,8 +85,36 @@ fn check_places(plan: &Plan, rows: &Rows<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The first of an id counts, unless it is a robot's; every later one within the time to live is a duplicate.
-fn check_verdicts(plan: &Plan, rows: &Rows<'_>) -> Result<()> {
+type Place = (u16, u64);
+
+/// Clicks that occurred within the window of a counted one of the same person and ad, which stands before them in the log and
+/// was judged within the last ten minutes of the log's time. Versions follow the log, and so do the rows of each.
+fn double_clicks(plan: &Plan, tables: &Tables) -> HashSet<Place> {
+    let window_us = plan.pipeline.double_click_ms as i64 * 1_000;
+    let (mut found, mut counted, mut log_time_s) = (HashSet::new(), Vec::<&Judged>::new(), 0);
+    for judged in tables.rows() {
+        log_time_s = log_time_s.max(judged.judged_at_s);
+        let event = &judged.event;
+        if event.kind != Kind::Click || event.user_hash.is_none() {
+            continue;
+        }
+        let is_double = counted.iter().any(|known| {
+            let other = &known.event;
+            (other.user_hash, &other.campaign_id, &other.ad_id) == (event.user_hash, &event.campaign_id, &event.ad_id)
+                && (other.occurred_at_us - event.occurred_at_us).abs() < window_us
+                && log_time_s - known.judged_at_s < 600
+        });
+        if is_double {
+            found.insert((judged.partition, judged.offset));
+        } else if judged.verdict.class() == Class::Counted {
+            counted.push(judged);
+        }
+    }
+    found
+}
+
+/// The first of an id counts, unless it is a robot's or a double click; every later one within the time to live is a duplicate.
+fn check_verdicts(plan: &Plan, rows: &Rows<'_>, double_clicks: &HashSet<Place>) -> Result<()> {
     let ttl_s = plan.pipeline.dedup_ttl_s as i64;
     for rows in rows.values() {
         let mut now_s = 0;
@@ -95,10 +123,12 @@ fn check_verdicts(plan: &Plan, rows: &Rows<'_>) -> Result<()> {
             now_s = now_s.max(judged.event.received_at_us / 1_000_000);
             let is_copy = first_seen_s.get(&judged.event.id).is_some_and(|first_s| now_s - first_s < ttl_s);
             let is_robot = judged.event.user_agent.as_deref().is_some_and(|agent| agent.contains("Googlebot"));
-            let expected = match (is_copy, is_robot) {
-                (true, _) => Some(Reason::SameId),
-                (false, true) => Some(Reason::DeclaredBot),
-                (false, false) => None,
+            let is_double_click = double_clicks.contains(&(judged.partition, judged.offset));
+            let expected = match (is_copy, is_robot, is_double_click) {
+                (true, _, _) => Some(Reason::SameId),
+                (false, true, _) => Some(Reason::DeclaredBot),
+                (false, false, true) => Some(Reason::DoubleClick),
+                (false, false, false) => None,
             };
             if !is_copy {
                 first_seen_s.insert(judged.event.id, now_s);

@@ -10,6 +10,8 @@ pub enum Bug {
     MarkBeforeData,
     /// An id counts as seen as soon as it was judged, also where its batch was never committed.
     DedupWithoutOffset,
+    /// After a restart, no click is remembered that counted before it.
+    ClicksForgotten,
     /// A commit of rollups that is tried again after a lost answer adds its parts again.
     RollupTwice,
     /// A commit of events is not compared with the marks that stand in the table.
@@ -26,7 +28,7 @@ impl Bug {
         let words: &[&str] = match self {
             Self::AckBeforeFsync => &["lost"],
             Self::MarkBeforeData => &["lost", "doubled"],
-            Self::DedupWithoutOffset => &["and should be"],
+            Self::DedupWithoutOffset | Self::ClicksForgotten => &["and should be"],
             Self::RollupTwice => &["and should hold"],
             Self::NoMarkCheck => &["doubled"],
             Self::FileSyncLies | Self::FolderSyncLies => &["lost", "journal"],

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tally_model::{Cell, EventId, Fact, Judged, Mark, Partition, Positions, Standing, position_mark, position_marks};
-use tally_pipeline::{Batch, Sighting, Sink, SinkError};
+use tally_model::{Cell, Fact, Judged, Mark, Partition, Positions, Standing, Verdict, position_mark, position_marks};
+use tally_pipeline::{Batch, PersonsClick, Sighting, Sink, SinkError, Wanted};
 
 use crate::bug::Bug;
 use crate::world::World;
@@ -146,7 +146,7 @@ impl Sink for SimSink {
 
     async fn sightings(
         &mut self,
-        _: u64,
+        _: Wanted,
         each: &mut (dyn FnMut(Sighting) + Send),
     ) -> Result<Vec<(Partition, i64)>, SinkError> {
         self.call("read ids").await?;
@@ -158,7 +158,10 @@ impl Sink for SimSink {
         for judged in opened_with.iter().take(told) {
             let time = times.entry(judged.partition).or_default();
             *time = judged.judged_at_s.max(*time);
-            if let Some(sighting) = first_sighting(judged) {
+            if let Some(mut sighting) = first_sighting(judged) {
+                if self.world.bug == Some(Bug::ClicksForgotten) {
+                    sighting.click = None;
+                }
                 each(sighting);
             }
         }
@@ -217,7 +220,7 @@ impl Sink for SimSink {
             if self.answer_is_lost() {
                 return Err(SinkError::Retry("no answer came".to_owned()));
             }
-            self.committed = batch.upto.clone();
+            (self.committed, self.opened_at) = (batch.upto.clone(), latest + 1);
             return Ok(latest + 1);
         }
     }
@@ -257,10 +260,8 @@ impl Sink for SimSink {
 }
 
 fn first_sighting(judged: &Judged) -> Option<Sighting> {
-    let id: EventId = judged.event.id;
-    judged.verdict.remembers_id().then_some(Sighting {
-        partition: judged.partition,
-        id,
-        judged_at_s: judged.judged_at_s,
-    })
+    let Judged { partition, judged_at_s, event, verdict, .. } = judged;
+    let click = PersonsClick::of(event).filter(|_| *verdict == Verdict::Counted);
+    let sighting = Sighting { partition: *partition, id: event.id, judged_at_s: *judged_at_s, click };
+    verdict.remembers_id().then_some(sighting)
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use prometheus_client::registry::Registry;
 use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey};
 use tally_journal::{DiskJournal, DiskOptions, Journal, JournalError, Stepped, Stepper, Stored};
-use tally_pipeline::{Committing, Judging, Pipeline, PipelineError, PipelineMetrics, Progress};
+use tally_pipeline::{Committing, DedupOptions, Judging, Pipeline, PipelineError, PipelineMetrics, Progress};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -173,6 +173,7 @@ impl Surroundings {
             sink: SimSink::new(self.world.clone(), self.lake.clone()),
             clock: self.world.clone(),
             settings: self.world.plan.pipeline,
+            dedup: DedupOptions { folder: None, memory_bytes_max: u64::MAX, seed: self.world.plan.dedup_seed },
             metrics: PipelineMetrics::register(&mut Registry::default()),
             progress: watch::Sender::new(Progress::default()),
         };

@@ -19,6 +19,7 @@ pub struct Plan {
     pub retain_bytes: u64,
     pub queue_bytes_max: usize,
     pub pipeline: PipelineSettings,
+    pub dedup_seed: u128,
     pub clients: u64,
     /// Requests that each client makes, repeats not counted.
     pub requests: u64,
@@ -103,7 +104,9 @@ impl Plan {
                 commit_after: Duration::from_millis(chance.one_of(&[20, 200, 2_000])),
                 commit_events_max: chance.one_of(&[3, 20, 200]),
                 dedup_ttl_s: chance.one_of(&[5, 60, 86_400]),
+                double_click_ms: chance.one_of(&[0, 1_000, 10_000]),
             },
+            dedup_seed: chance.bits(),
             clients: chance.between(1, 4),
             requests: chance.between(5, 60),
             crashes: chance.between(0, 6),

@@ -49,6 +49,8 @@ pub struct PipelineConfig {
     pub commit_after_ms: u64,
     pub commit_events: usize,
     pub dedup_ttl_s: u64,
+    pub dedup_memory_bytes: u64,
+    pub double_click_ms: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -150,6 +152,12 @@ impl Config {
         if self.pipeline.dedup_ttl_s == 0 {
             bail!("`pipeline.dedup_ttl_s` is 0; an id must be remembered for at least a second");
         }
+        if self.pipeline.dedup_memory_bytes < 64 << 20 {
+            bail!("`pipeline.dedup_memory_bytes` is {}; use at least 64 MiB", self.pipeline.dedup_memory_bytes);
+        }
+        if self.pipeline.double_click_ms > 600_000 {
+            bail!("`pipeline.double_click_ms` is {}; use 0 (off) to 10 minutes", self.pipeline.double_click_ms);
+        }
         if self.lake.compact_every_s == 0 {
             bail!("`lake.compact_every_s` is 0; use at least 1");
         }
@@ -162,6 +170,7 @@ impl Config {
             commit_after: Duration::from_millis(self.pipeline.commit_after_ms),
             commit_events_max: self.pipeline.commit_events,
             dedup_ttl_s: self.pipeline.dedup_ttl_s,
+            double_click_ms: self.pipeline.double_click_ms,
         }
     }
 }
@@ -191,6 +200,10 @@ impl DataFolder {
     pub fn claim(&self) -> Result<Claim> {
         ensure!(self.journal().is_dir(), "there is no data folder `{}`", self.0.display());
         Ok(OsFolder::new(self.journal()).claim()?)
+    }
+
+    pub fn dedup(&self) -> PathBuf {
+        self.0.join("dedup")
     }
 
     pub fn hash_key(&self) -> PathBuf {

@@ -10,7 +10,7 @@ use tracing::error;
 
 use super::{PipelineError, PipelineSettings};
 use crate::poison::{read_record, verdict_by};
-use crate::{Batch, Dedup, PipelineMetrics, RollupBuilder, judge};
+use crate::{Arrival, Batch, Dedup, DoubleClicks, PersonsClick, PipelineMetrics, RollupBuilder, Sighted, judge};
 
 const READ_RECORDS: usize = 8_192;
 /// Bytes of records in a batch, which take about five times that in memory until they are committed.
@@ -30,20 +30,32 @@ pub struct Due {
     pub watermark_us: i64,
 }
 
-/// Everything that the decisions depend on.
+/// What decisions depend on besides the record: a function of the log up to where it is judged.
+pub(super) struct Memory {
+    pub dedup: Dedup,
+    pub clicks: DoubleClicks,
+}
+
 pub struct Judging {
     reader: Box<dyn Reader>,
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     settings: PipelineSettings,
     metrics: PipelineMetrics,
-    dedup: Dedup,
+    memory: Memory,
     position: Positions,
     watermark_us: i64,
     horizon: Horizon,
     open: OpenBatch,
     /// Why nothing follows what was given.
     ended: Option<PipelineError>,
+}
+
+/// A record that is an event.
+struct Readable {
+    record: Stored,
+    event: Event,
+    device: Device,
 }
 
 /// What was judged since the last batch.
@@ -77,7 +89,7 @@ impl Judging {
         clock: Arc<dyn Clock>,
         settings: PipelineSettings,
         metrics: PipelineMetrics,
-        dedup: Dedup,
+        memory: Memory,
         position: Positions,
     ) -> Result<Self, PipelineError> {
         Ok(Self {
@@ -87,7 +99,7 @@ impl Judging {
             clock,
             settings,
             metrics,
-            dedup,
+            memory,
             open: OpenBatch { batch: Batch { from: position.clone(), ..Batch::default() }, ..OpenBatch::default() },
             position,
             watermark_us: 0,
@@ -116,44 +128,78 @@ impl Judging {
 
     fn read(&mut self, wait: Duration) -> Result<(), PipelineError> {
         let room = self.settings.commit_events_max.saturating_sub(self.open.batch.events.len()).min(READ_RECORDS);
+        let mut readable = Vec::new();
         for record in self.reader.read(room, wait)? {
-            let judged = self.judge(&record);
-            self.position.advance(record.partition, record.offset + 1);
-            self.open.size.add(&judged.event, record.bytes.len());
-            self.open.rollups.add(&judged.fact());
-            self.open.batch.events.push(judged);
+            match read_record(&record.bytes) {
+                Ok((event, device)) => readable.push(Readable { record, event, device }),
+                Err(why) => {
+                    // In the order of the log: its time is that of the records before it.
+                    self.judge_all(std::mem::take(&mut readable))?;
+                    self.quarantine(&record, &why);
+                }
+            }
+        }
+        self.judge_all(readable)?;
+        self.memory.dedup.keep_up(&self.position);
+        Ok(())
+    }
+
+    /// Decides on ids many at a time, since looking one up waits for memory.
+    fn judge_all(&mut self, records: Vec<Readable>) -> Result<(), PipelineError> {
+        let arrivals: Vec<Arrival> = records
+            .iter()
+            .map(|Readable { record, event, .. }| Arrival {
+                partition: record.partition,
+                id: event.id,
+                received_at_us: event.received_at_us,
+            })
+            .collect();
+        let mut sighted = Vec::with_capacity(arrivals.len());
+        self.memory.dedup.decide(&arrivals, |one| sighted.push(one))?;
+        for (record, sighted) in records.into_iter().zip(sighted) {
+            self.judge(record, sighted);
         }
         Ok(())
     }
 
-    fn judge(&mut self, record: &Stored) -> Judged {
-        let Stored { partition, offset, bytes } = record;
-        let (event, device) = match read_record(bytes) {
-            Ok(read) => read,
-            Err(why) => return self.quarantine(record, &why),
-        };
-        let seen = self.dedup.partition(*partition);
-        let is_first = seen.is_first(event.id, event.received_at_us);
-        let judged_at_s = seen.now_s();
-        let verdict = verdict_by(|| judge(&event, &device, is_first));
-        Judged { partition: *partition, offset: *offset, judged_at_s, event, device, verdict }
+    fn judge(&mut self, record: Readable, Sighted { is_first, judged_at_s }: Sighted) {
+        let Readable { record, event, device } = record;
+        let Memory { clicks, .. } = &mut self.memory;
+        clicks.move_on_to(judged_at_s);
+        let click = PersonsClick::of(&event);
+        let is_double_click = click.is_some_and(|click| clicks.is_double(&click));
+        let verdict = verdict_by(|| judge(&event, &device, is_first, is_double_click));
+        if let (Some(click), Verdict::Counted) = (click, verdict) {
+            clicks.counted(&click, judged_at_s);
+        }
+        let Stored { partition, offset, .. } = record;
+        self.take(Judged { partition, offset, judged_at_s, event, device, verdict }, record.bytes.len());
     }
 
     /// A row for a record that is no event: the log goes on after it, and every offset is accounted for.
-    fn quarantine(&mut self, record: &Stored, why: &str) -> Judged {
-        let Stored { partition, offset, bytes } = record;
+    fn quarantine(&mut self, record: &Stored, why: &str) {
+        let Stored { partition, offset, ref bytes } = *record;
         if self.open.undecodable == 0 {
             // Once a batch: a downgrade may leave millions of them.
             error!(partition, offset, why, "a record cannot be read; it is quarantined, and may be resubmitted later");
         }
         self.open.undecodable += 1;
-        let seen = self.dedup.partition(*partition);
-        seen.move_on_to(EARLIEST_S);
-        let judged_at_s = seen.now_s();
-        let event =
-            stand_in(StandIn { partition: *partition, offset: *offset, at_us: judged_at_s * SECOND_US, bytes, why });
+        let Memory { dedup, clicks } = &mut self.memory;
+        dedup.move_on_to(partition, EARLIEST_S);
+        let judged_at_s = dedup.now_s(partition);
+        clicks.move_on_to(judged_at_s);
+        let event = stand_in(StandIn { partition, offset, at_us: judged_at_s * SECOND_US, bytes, why });
         let verdict = Verdict::Not(Reason::Undecodable);
-        Judged { partition: *partition, offset: *offset, judged_at_s, event, device: Device::NONE, verdict }
+        let judged = Judged { partition, offset, judged_at_s, event, device: Device::NONE, verdict };
+        self.take(judged, bytes.len());
+    }
+
+    /// One more row of the open batch.
+    fn take(&mut self, judged: Judged, record_bytes: usize) {
+        self.position.advance(judged.partition, judged.offset + 1);
+        self.open.size.add(&judged.event, record_bytes);
+        self.open.rollups.add(&judged.fact());
+        self.open.batch.events.push(judged);
     }
 
     fn close_batch(&mut self) -> Due {
@@ -162,7 +208,7 @@ impl Judging {
         let OpenBatch { mut batch, rollups, .. } = std::mem::replace(&mut self.open, next);
         batch.upto = self.position.clone();
         batch.cells = rollups.finish();
-        self.metrics.dedup_ids.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
+        self.metrics.observe_memory(&self.memory.dedup, &self.memory.clicks);
         Due { batch, watermark_us: self.watermark_us }
     }
 

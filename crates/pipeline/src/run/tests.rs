@@ -11,7 +11,7 @@ use tally_model::{
 use uuid::Uuid;
 
 use super::*;
-use crate::{Batch, Sighting, SinkError};
+use crate::{Batch, PersonsClick, Sighting, SinkError};
 
 /// A lake in memory that outlives the pipelines that write to it, and fails where it is told to.
 #[derive(Default)]
@@ -69,7 +69,7 @@ impl Sink for TestSink {
 
     async fn sightings(
         &mut self,
-        _: u64,
+        _: Wanted,
         each: &mut (dyn FnMut(Sighting) + Send),
     ) -> Result<Vec<(Partition, i64)>, SinkError> {
         let mut times = BTreeMap::new();
@@ -77,7 +77,9 @@ impl Sink for TestSink {
             let time = times.entry(judged.partition).or_insert(0);
             *time = judged.judged_at_s.max(*time);
             if judged.verdict.remembers_id() {
-                each(Sighting { partition: judged.partition, id: judged.event.id, judged_at_s: judged.judged_at_s });
+                let Judged { partition, judged_at_s, event, .. } = judged;
+                let click = PersonsClick::of(event).filter(|_| judged.verdict == Verdict::Counted);
+                each(Sighting { partition: *partition, id: event.id, judged_at_s: *judged_at_s, click });
             }
         }
         Ok(times.into_iter().collect())
@@ -142,8 +144,10 @@ fn pipeline(journal: Arc<dyn Journal>, sink: &TestSink) -> (Pipeline<TestSink>, 
         settings: PipelineSettings {
             commit_after: Duration::from_millis(20),
             commit_events_max: 10,
-            dedup_ttl_s: 3_600,
+            dedup_ttl_s: 86_400,
+            double_click_ms: 10_000,
         },
+        dedup: DedupOptions { folder: None, memory_bytes_max: u64::MAX, seed: 7 },
         metrics: PipelineMetrics::register(&mut Registry::default()),
         progress,
     };
@@ -202,6 +206,41 @@ async fn a_crash_between_events_and_rollups_is_made_good_at_the_next_start() {
     run(&journal, &sink).await.0.unwrap();
     assert_eq!((sink.verdicts(Class::Counted), sink.verdicts(Class::Duplicate)), (35, 35));
     assert_eq!(sink.cell_total(Grain::Minute, View::Campaign), 70);
+}
+
+#[tokio::test]
+async fn a_double_click_in_another_partition_and_another_life_is_one_click() {
+    let journal = Arc::new(MemoryJournal::new(4));
+    let sink = TestSink::default();
+    let click = |id: u128, second: i64| {
+        let mut event = Event::new(Uuid::from_u128(id), Kind::Click, 1_700_000_000_000_000, "c", "a");
+        (event.user_hash, event.occurred_at_us) = (Some(7), event.occurred_at_us + second * 1_000_000);
+        Record { partition: partition_of(event.id, 4), bytes: Bytes::from(encode_record(&event)) }
+    };
+    let first_life: Vec<Record> = (0..8).map(|n| click(n, n as i64)).collect();
+    assert!(first_life.iter().any(|record| record.partition != first_life[0].partition));
+    journal.append(first_life).unwrap().await.unwrap();
+    // The first life dies after its commit, of what is no event.
+    journal.append(vec![Record { partition: 0, bytes: Bytes::from_static(&[99]) }]).unwrap().await.unwrap();
+    assert!(run(&journal, &sink).await.0.is_err());
+    assert_eq!((sink.verdicts(Class::Counted), sink.verdicts(Class::Duplicate)), (1, 7));
+
+    let journal = Arc::new(MemoryJournal::new(4));
+    journal.append((0..8).map(|n| click(n, n as i64)).collect()).unwrap().await.unwrap();
+    journal.append(vec![click(8, 9), click(9, 10), click(10, 19), click(11, 20)]).unwrap().await.unwrap();
+    journal.close();
+    run(&journal, &sink).await.0.unwrap();
+    let store = sink.store();
+    let counted: Vec<u128> = store
+        .versions
+        .values()
+        .flatten()
+        .filter(|judged| judged.verdict == Verdict::Counted)
+        .map(|judged| judged.event.id.as_u128())
+        .collect();
+    assert_eq!(counted, [0, 9, 11]);
+    let reasons = store.versions.values().flatten().filter_map(|judged| judged.verdict.reason());
+    assert!(reasons.into_iter().all(|reason| reason == Reason::DoubleClick));
 }
 
 #[tokio::test]
@@ -299,4 +338,47 @@ async fn a_journal_that_cannot_be_read_for_a_while_is_read_later() {
     // Ends early with an error, should the pipeline give up.
     tokio::try_join!(pipeline.run(), mending).unwrap();
     assert_eq!(sink.verdicts(Class::Counted), 35);
+}
+
+/// Ids of half a day, one after the other, so that there is a step of upkeep for each.
+async fn append_half_a_day(journal: &MemoryJournal, ids: std::ops::Range<u128>) {
+    for id in ids {
+        let mut event = Event::new(Uuid::from_u128(id), Kind::Click, 1_700_000_000_000_000, "c", "a");
+        event.received_at_us += id as i64 * 10_000_000;
+        let record = Record { partition: partition_of(event.id, 4), bytes: Bytes::from(encode_record(&event)) };
+        journal.append(vec![record]).unwrap().await.unwrap();
+        tokio::time::sleep(Duration::from_micros(300)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_ids_that_is_damaged_makes_judging_begin_again_and_nothing_is_counted_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, sink) = (Arc::new(MemoryJournal::new(4)), TestSink::default());
+    let metrics = PipelineMetrics::register(&mut Registry::default());
+    let pipeline = Pipeline {
+        dedup: DedupOptions { folder: Some(folder.path().to_owned()), memory_bytes_max: 0, seed: 7 },
+        metrics: metrics.clone(),
+        ..pipeline(journal.clone(), &sink).0
+    };
+    let sending = async {
+        append_half_a_day(&journal, 0..4_000).await;
+        let mut damaged = 0;
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "run") {
+                let mut bytes = std::fs::read(&path).unwrap();
+                bytes[100] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+                damaged += 1;
+            }
+        }
+        assert!(damaged > 0, "no ids were written to disk");
+        append(journal.as_ref(), 0..100).await;
+        journal.close();
+    };
+    let (ended, ()) = tokio::join!(pipeline.run(), sending);
+    ended.unwrap();
+    assert_eq!((sink.verdicts(Class::Counted), sink.verdicts(Class::Duplicate)), (4_000, 100));
+    assert!(metrics.dedup_restarts.get() > 0, "the damage was not noticed");
 }

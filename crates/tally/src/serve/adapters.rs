@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use tally_api::{Freshness, Query, QueryError};
-use tally_lake::{Lake, LakeError, Queries};
+use tally_lake::{FirstSighting, Lake, LakeError, Queries, WantedSightings};
 use tally_model::report::{Answer, Report};
 use tally_model::{Cell, CheckReport, Days, EventId, Fact, Life, Partition, Positions, Quarantined, Reason};
-use tally_pipeline::{Batch, Progress, Sighting, Sink, SinkError};
+use tally_pipeline::{Batch, PersonsClick, Progress, Sighting, Sink, SinkError, Wanted};
 use tokio::sync::watch;
 
 pub(crate) struct LakeSink {
@@ -36,11 +36,21 @@ impl Sink for LakeSink {
 
     async fn sightings(
         &mut self,
-        ttl_s: u64,
+        wanted: Wanted,
         each: &mut (dyn FnMut(Sighting) + Send),
     ) -> Result<Vec<(Partition, i64)>, SinkError> {
-        let mut each = |partition, id, judged_at_s| each(Sighting { partition, id, judged_at_s });
-        self.lake.sightings(ttl_s, &mut each).await.map_err(sink_error)
+        let wanted = WantedSightings {
+            ids_from_s: wanted.ids_from_s,
+            ids_for_s: wanted.ids_for_s,
+            clicks_for_s: wanted.clicks_for_s,
+        };
+        let mut each = |first: FirstSighting<'_>| {
+            let click = first
+                .counted_click
+                .map(|click| PersonsClick::new(click.user_hash, click.campaign_id, click.ad_id, click.occurred_at_us));
+            each(Sighting { partition: first.partition, id: first.id, judged_at_s: first.judged_at_s, click });
+        };
+        self.lake.sightings(wanted, &mut each).await.map_err(sink_error)
     }
 
     async fn commit_events(&mut self, batch: &Batch) -> Result<i64, SinkError> {
