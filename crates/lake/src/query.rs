@@ -27,7 +27,7 @@ pub(crate) use plan::Source;
 /// Memory that running queries may hold together; one that needs more fails, and the others go on.
 const MEMORY_BYTES: usize = 2 << 30;
 /// The same for questions that nobody waits for, which run one at a time and spill beyond it.
-const BACKGROUND_MEMORY_BYTES: usize = 256 << 20;
+const BACKGROUND_MEMORY_BYTES: usize = 512 << 20;
 
 /// Answers questions about what is committed. Cheap to clone.
 #[derive(Clone)]

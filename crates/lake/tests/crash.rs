@@ -176,6 +176,18 @@ async fn damaged(folder: &FsPath) {
     }
 }
 
+fn copy(from: &FsPath, to: &FsPath) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
 async fn rebuild(store: Arc<dyn ObjectStore>, folder: &FsPath) -> std::result::Result<RebuildReport, LakeError> {
     let lake = Lake::open_on(store, folder, 1, Arc::new(ManualClock::at_us(T0_US))).await?;
     let mut rebuild = lake.rebuild(Days::of(T0_US)).await?;
@@ -190,10 +202,12 @@ async fn rebuild(store: Arc<dyn ObjectStore>, folder: &FsPath) -> std::result::R
 #[tokio::test]
 async fn a_kill_at_any_write_of_a_rebuild_leaves_the_figures_as_they_were_or_as_they_should_be() {
     let (mut kills, mut mended) = (0, 0);
+    let before = tempfile::tempdir().unwrap();
+    damaged(before.path()).await;
     for takes_effect in [false, true] {
         for writes in 0.. {
             let folder = tempfile::tempdir().unwrap();
-            damaged(folder.path()).await;
+            copy(before.path(), folder.path());
             let fuse = Fuse::new(writes, takes_effect);
             let first = rebuild(fuse.clone(), folder.path()).await;
             if let Ok(report) = first

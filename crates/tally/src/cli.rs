@@ -47,8 +47,8 @@ pub enum Command {
     /// replaced in one commit: reports see the old figures or the new ones, never a mixture. Events that come in meanwhile
     /// are counted as always.
     ///
-    /// Prints each difference, up to 100, and their number. Exits with 0 where nothing differed or everything was replaced;
-    /// what it did not get to, it left as it was. A day's events are read one day after the other for the whole months.
+    /// Prints each difference, up to 100, and their number. Exits with 0 where nothing differed, or what differed is
+    /// replaced. Interrupted, it leaves everything as it was. All days of the months are read, one after the other.
     Rebuild(RebuildArguments),
     /// Feed the journal again into a fresh lake, and compare it with the one that is there
     ///

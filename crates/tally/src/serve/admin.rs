@@ -112,12 +112,15 @@ async fn resubmit(
         return Err(ApiError::Malformed(format!("{} events are too many; send {EVENTS_MAX} at once", events.len())));
     }
     let mut results = Vec::with_capacity(events.len());
-    let mut records = Vec::new();
+    let mut receipts = Vec::new();
+    let unkept = |error| ApiError::Failed(format!("cannot keep all of these events: {error}; repeat the request"));
     for ResubmitEvent { event_id, set } in events {
         let (new_event_id, outcome) = match admin.mended(event_id, &set).await? {
             Ok(Some(event)) => {
                 let partition = partition_of(event.id, admin.journal.partitions());
-                records.push(Record { partition, bytes: encode_record(&event).into() });
+                // One by one, since together they may be too large for an append; they share a sync all the same.
+                let record = Record { partition, bytes: encode_record(&event).into() };
+                receipts.push(admin.journal.append(vec![record]).map_err(unkept)?);
                 (Some(event.id), "resubmitted".to_owned())
             }
             Ok(None) => (Some(resubmitted_id(event_id)), "was resubmitted before".to_owned()),
@@ -125,8 +128,9 @@ async fn resubmit(
         };
         results.push(Resubmitted { event_id, new_event_id, outcome });
     }
-    let durable = async { admin.journal.append(records)?.await };
-    durable.await.map_err(|error| ApiError::Failed(format!("nothing is certain to be kept: {error}; repeat it")))?;
+    for receipt in receipts {
+        receipt.await.map_err(unkept)?;
+    }
     Ok(Json(json!({"results": results})))
 }
 

@@ -15,8 +15,8 @@ const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
 /// How often the clock is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// After a run that could not be finished.
-const RETRY_US: i64 = 600 * SECOND_US;
+/// After a run that could not be finished: what it lacks may be there by then, and it costs little until it is.
+const RETRY_US: i64 = 3_600 * SECOND_US;
 
 pub(crate) struct Recount {
     lake: Lake,
@@ -83,7 +83,7 @@ impl Recount {
             Err(cause) => {
                 self.metrics.failures.inc();
                 self.due_us = now_us + RETRY_US;
-                warn!(%cause, "the recount could not be finished; it is tried again in ten minutes");
+                warn!(%cause, "the recount could not be finished; it is tried again in an hour");
             }
         }
     }

@@ -60,6 +60,36 @@ fn broken_rollups_are_rebuilt_from_raw_by_a_server_or_in_its_folder() {
 }
 
 #[test]
+fn a_rebuild_beside_events_that_come_in_counts_each_once() {
+    let settings = [("TALLY__PIPELINE__COMMIT_AFTER_MS", "20"), ("TALLY__LAKE__COMPACT_EVERY_S", "1")];
+    let mut server = Server::with(&settings);
+    let events: Vec<_> = (0..500).map(|id| click(id, "c")).collect();
+    assert_eq!(server.post("/v1/events/batch", ndjson(&events), &[]).0, 202);
+    server.wait_until_counted();
+    assert!(server.stop());
+    break_rollups(&server);
+    server.restart();
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            for batch in 0..60u128 {
+                let events: Vec<_> = (0..20).map(|n| click(1_000 + batch * 20 + n, "c")).collect();
+                assert_eq!(server.post("/v1/events/batch", ndjson(&events), &[]).0, 202);
+            }
+        });
+        let asked = json!({"from": "2024-05-01", "to": "2024-06-01"}).to_string();
+        let (status, report) = server.post("/v1/admin/rebuild", &asked, &[]);
+        assert!(status == 200 && report.contains(r#""replaced":true"#), "{status} {report}");
+        while !sending.is_finished() {
+            let (status, report) = server.post("/v1/admin/rebuild", &asked, &[]);
+            assert!(status == 200 && report.contains(r#""differences_total":0"#), "{status} {report}");
+        }
+    });
+    server.wait_until_counted();
+    assert_eq!(server.total("clicks"), 1_700);
+    server.verify();
+}
+
+#[test]
 fn days_are_whole_and_rebuilding_is_for_this_machine() {
     let server = Server::start();
     for (from, to, says) in
