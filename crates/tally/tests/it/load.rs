@@ -19,9 +19,9 @@ use super::server::Server;
 const CLIENTS: u16 = 3;
 /// Lines that wait for a client: the generator runs no further ahead.
 const LINES_AHEAD: usize = 128;
-const BATCH_LINES_MAX: u64 = 40;
+const BATCH_LINES_MAX: u64 = 20;
 /// Between two requests of a client.
-const PAUSE_MS_MAX: u64 = 50;
+const PAUSE_MS_MAX: u64 = 80;
 /// Between two attempts, while the server is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Longer than any restart and any outage that a test makes.

@@ -59,20 +59,24 @@ impl SmallDisk {
         std::fs::remove_file(self.ballast()).unwrap();
     }
 
-    /// From now on every write and sync waits; reading goes on.
-    pub fn freeze(&self) {
+    /// Until what it gives is dropped, every write and sync waits; reading goes on.
+    pub fn freeze(&self) -> Frozen {
         run(Command::new("fsfreeze").arg("--freeze").arg(self.path())).unwrap();
+        Frozen(self.path())
     }
+}
 
-    pub fn thaw(&self) {
-        run(Command::new("fsfreeze").arg("--unfreeze").arg(self.path())).unwrap();
+pub struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // A server that hangs on it cannot even be killed.
+        run(Command::new("fsfreeze").arg("--unfreeze").arg(&self.0)).unwrap();
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Frozen only where a test failed; then the server that hangs on it can end at last.
-        let _ = run(Command::new("fsfreeze").arg("--unfreeze").arg(self.path()));
         // Lazily: a server that is still being killed does not keep it mounted.
         let _ = run(Command::new("umount").arg("--lazy").arg(self.path()));
     }

@@ -3,9 +3,10 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
+use super::batch;
 use crate::audit::recount;
 use crate::load::Load;
-use crate::server::{Launch, Server, click, eventually, metric, ndjson};
+use crate::server::{Launch, Server, eventually, metric};
 
 const OPEN_FILES: usize = 100;
 /// Always open: with this limit, nothing else can be.
@@ -57,11 +58,6 @@ fn connections_beyond_the_limit_wait_and_take_nothing_from_those_that_are_served
 fn a_process_without_a_file_descriptor_left_takes_what_its_journal_holds_and_catches_up_later() {
     let mut server = server();
     server.restart();
-    let batch = |number: u128| {
-        let mut events: Vec<_> = (0..1_000).map(|n| click(number * 1_000 + n, "c")).collect();
-        events.iter_mut().for_each(|event| event["referrer"] = "r".repeat(1_000).into());
-        ndjson(&events)
-    };
     assert_eq!(server.post("/v1/events/batch", batch(0), &[]).0, 202);
     server.wait_until_counted();
 

@@ -1,12 +1,12 @@
 //! The disk is full, or hangs.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::batch;
 use crate::audit::recount;
-use crate::server::{Launch, Server, click, eventually, metric, ndjson};
+use crate::server::{Launch, Server, click, eventually, metric};
 use crate::small_disk::SmallDisk;
 
 /// Room for the journal's two segments twice over, and for a lake.
@@ -27,24 +27,19 @@ fn settings() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn server_on(data: PathBuf) -> Server {
-    Server::prepare(Launch { settings: settings(), data: Some(data), is_logged: true, ..Launch::default() })
+fn server_on(disk: &SmallDisk) -> Server {
+    let data = Some(disk.path().join("data"));
+    Server::prepare(Launch { settings: settings(), data, is_logged: true, ..Launch::default() })
 }
 
-/// A batch of about a megabyte in the journal.
-fn batch(number: u128) -> String {
-    let referrer = "r".repeat(1_000);
-    let events: Vec<Value> = (0..BATCH_EVENTS)
-        .map(|n| {
-            let mut event = click(number * u128::from(BATCH_EVENTS) + u128::from(n), "c");
-            event["referrer"] = json!(referrer);
-            event
-        })
-        .collect();
-    ndjson(&events)
+/// That has taken and counted its first batch.
+fn server_with_a_batch(disk: &SmallDisk) -> Server {
+    let mut server = server_on(disk);
+    server.restart();
+    assert_eq!(server.post("/v1/events/batch", batch(0), &[]).0, 202);
+    check_clicks(&server, 1_000);
+    server
 }
-
-const BATCH_EVENTS: u64 = 1_000;
 
 /// Posts batches until one is refused, and gives its number.
 fn post_until_refused(server: &Server, first: u128) -> u128 {
@@ -73,10 +68,7 @@ fn check_clicks(server: &Server, clicks: u128) {
 #[test]
 fn a_full_disk_turns_senders_away_until_there_is_room_and_costs_nothing() {
     let Some(disk) = SmallDisk::of_mib(DISK_MIB) else { return };
-    let mut server = server_on(disk.path().join("data"));
-    server.restart();
-    assert_eq!(server.post("/v1/events/batch", batch(0), &[]).0, 202);
-    check_clicks(&server, 1_000);
+    let mut server = server_with_a_batch(&disk);
 
     // The lake has no room, the journal has: senders notice nothing, figures stand still.
     disk.fill();
@@ -112,10 +104,7 @@ fn a_full_disk_turns_senders_away_until_there_is_room_and_costs_nothing() {
 #[test]
 fn a_server_that_is_killed_on_a_full_disk_starts_on_it_and_counts_once_there_is_room() {
     let Some(disk) = SmallDisk::of_mib(DISK_MIB) else { return };
-    let mut server = server_on(disk.path().join("data"));
-    server.restart();
-    assert_eq!(server.post("/v1/events/batch", batch(0), &[]).0, 202);
-    check_clicks(&server, 1_000);
+    let mut server = server_with_a_batch(&disk);
     disk.fill();
     let refused = post_until_refused(&server, 1);
     server.kill();
@@ -132,7 +121,7 @@ fn a_server_that_is_killed_on_a_full_disk_starts_on_it_and_counts_once_there_is_
 #[test]
 fn a_sigterm_on_a_full_disk_ends_in_time_and_leaves_the_rest_to_the_next_start() {
     let Some(disk) = SmallDisk::of_mib(DISK_MIB) else { return };
-    let mut server = server_on(disk.path().join("data"));
+    let mut server = server_on(&disk);
     server.restart();
     disk.fill();
     assert_eq!(server.post("/v1/events/batch", batch(0), &[]).0, 202);
@@ -148,7 +137,7 @@ fn a_first_start_without_room_says_so_and_works_once_there_is() {
     // None at all, too little for the first segment, and enough for that but not for the lake.
     for free_bytes in [0, 1 << 20, SEGMENT_BYTES + (64 << 10)] {
         let Some(disk) = SmallDisk::of_mib(DISK_MIB) else { return };
-        let mut server = server_on(disk.path().join("data"));
+        let mut server = server_on(&disk);
         disk.fill_but(free_bytes);
         server.spawn();
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -173,12 +162,9 @@ fn a_first_start_without_room_says_so_and_works_once_there_is() {
 #[test]
 fn a_disk_that_hangs_turns_senders_away_by_a_full_queue_and_people_go_on() {
     let Some(disk) = SmallDisk::of_mib(DISK_MIB) else { return };
-    let mut server = server_on(disk.path().join("data"));
-    server.restart();
-    assert_eq!(server.post("/v1/events/batch", batch(0), &[]).0, 202);
-    check_clicks(&server, 1_000);
+    let server = server_with_a_batch(&disk);
 
-    disk.freeze();
+    let frozen = disk.freeze();
     let clicked = Instant::now();
     assert_eq!(server.get("/v1/click?campaign_id=c&ad_id=a&to=https%3A%2F%2Fshop.example%2F").0, 302);
     let waited = clicked.elapsed();
@@ -194,7 +180,7 @@ fn a_disk_that_hangs_turns_senders_away_by_a_full_queue_and_people_go_on() {
         assert_eq!(server.status("/healthz"), Some(200));
         assert_eq!(server.total("clicks"), 1_000, "reports go on");
         recount(server);
-        disk.thaw();
+        drop(frozen);
         for (number, sender) in (1..).zip(waiting) {
             let (status, headers, body) = sender.join().unwrap();
             match status {
