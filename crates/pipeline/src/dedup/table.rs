@@ -163,7 +163,7 @@ fn remainder(key: u128) -> u128 {
 #[inline]
 fn places(remainder: u128, buckets: usize) -> (usize, usize) {
     let bits = remainder as u64 ^ ((remainder >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let place = |factor: u64| ((bits.wrapping_mul(factor) >> 32) * buckets as u64 >> 32) as usize;
+    let place = |factor: u64| (((bits.wrapping_mul(factor) >> 32) * buckets as u64) >> 32) as usize;
     (place(0xBF58_476D_1CE4_E5B9), place(0x94D0_49BB_1331_11EB))
 }
 

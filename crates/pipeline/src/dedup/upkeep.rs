@@ -99,7 +99,7 @@ impl Dedup {
 
     fn seal_on(&mut self, from_shard: usize, mut writer: Box<RunWriter>, judged: &Positions) -> Work {
         let upto_shard = (from_shard + STEP_SHARDS).min(SHARDS);
-        let (from_s, upto_s) = (writer.from_s(), writer.upto_s());
+        let (from_s, upto_s) = writer.span_s();
         let mut ids: Vec<(u128, u32)> = Vec::new();
         for shard in from_shard..upto_shard {
             if self.table.is_vacant(shard) {
@@ -147,7 +147,7 @@ impl Dedup {
 
     fn seal_failed(&mut self, writer: RunWriter, error: &std::io::Error) -> Work {
         warn!(%error, "ids cannot be written to disk; they stay in memory");
-        self.upkeep.no_run_upto_s = writer.upto_s() + RETRY_S;
+        self.upkeep.no_run_upto_s = writer.span_s().1 + RETRY_S;
         writer.abandon();
         Work::None
     }

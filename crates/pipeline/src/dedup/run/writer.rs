@@ -46,12 +46,9 @@ impl RunWriter {
         })
     }
 
-    pub fn from_s(&self) -> i64 {
-        self.head.from_s
-    }
-
-    pub fn upto_s(&self) -> i64 {
-        self.head.upto_s
+    /// From when, and until before when, its ids were first seen.
+    pub fn span_s(&self) -> (i64, i64) {
+        (self.head.from_s, self.head.upto_s)
     }
 
     pub fn ids(&self) -> u64 {
