@@ -2,7 +2,7 @@
 //! journal must have gained what the answer says: each record whole, within its limits, in its partition.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,10 +15,10 @@ use serde_json::Value;
 use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, router};
 use tally_journal::{Journal, MemoryJournal};
 use tally_model::{Event, ManualClock, SeededEntropy, decode_record, encode_record, partition_of};
-use tokio::runtime::{self, Runtime};
 use tower::ServiceExt;
 
 use crate::event_limits::{self, NOW_US};
+use crate::runtime;
 
 const PARTITIONS: u16 = 4;
 /// Nobody vouches for this one; its address is that of no example.
@@ -73,7 +73,7 @@ pub fn send(request: Builder, peer: &str, body: Vec<u8>) -> Answer {
     let peer: SocketAddr = peer.parse().expect("an address of ours");
     request.extensions_mut().insert(ConnectInfo(peer));
     let has_body = request.method() != Method::HEAD;
-    let answer = runtime().block_on(answer(router(Arc::new(capture)), request, &journal));
+    let answer = runtime::block_on(answer(router(Arc::new(capture)), request, &journal));
     check_form(&answer, has_body);
     answer
 }
@@ -94,13 +94,6 @@ async fn answer(router: axum::Router, request: Request<Body>, journal: &MemoryJo
     let events = events.collect();
     let records = stored.into_iter().map(|stored| stored.bytes).collect();
     Answer { status: parts.status.as_u16(), headers: parts.headers, body, events, records }
-}
-
-/// One for all requests, on the thread that asks.
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let build = || runtime::Builder::new_current_thread().enable_time().build().expect("a runtime needs no resources");
-    RUNTIME.get_or_init(build)
 }
 
 fn check_form(answer: &Answer, has_body: bool) {

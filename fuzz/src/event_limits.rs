@@ -43,18 +43,8 @@ pub fn check(event: &Event) {
 }
 
 fn check_names(event: &Event) {
-    let names = [
-        ("campaign_id", Some(&event.campaign_id).filter(|id| !id.is_empty())),
-        ("ad_id", Some(&event.ad_id).filter(|id| !id.is_empty())),
-        ("placement_id", event.placement_id.as_ref()),
-        ("publisher_id", event.publisher_id.as_ref()),
-        ("variant", event.variant.as_ref()),
-        ("age_group", event.age_group.as_ref()),
-        ("gender", event.gender.as_ref()),
-        ("click_id", event.click_id.as_ref()),
-    ];
     let segments = event.segments.iter().map(|segment| ("segments", Some(segment)));
-    for (field, name) in names.into_iter().chain(segments) {
+    for (field, name) in names(event).into_iter().chain(segments) {
         let bytes = name.map(String::len);
         assert!(bytes.is_none_or(|bytes| (1..=NAME_BYTES_MAX).contains(&bytes)), "`{field}` has {bytes:?} bytes");
     }
@@ -71,6 +61,20 @@ fn check_names(event: &Event) {
         let bytes = text.as_ref().map(String::len);
         assert!(bytes.is_none_or(|bytes| (1..=bytes_max).contains(&bytes)), "`{field}` has {bytes:?} bytes");
     }
+}
+
+/// What reports group by, as it was kept; an empty one is none.
+pub fn names(event: &Event) -> [(&'static str, Option<&String>); 8] {
+    [
+        ("campaign_id", Some(&event.campaign_id).filter(|id| !id.is_empty())),
+        ("ad_id", Some(&event.ad_id).filter(|id| !id.is_empty())),
+        ("placement_id", event.placement_id.as_ref()),
+        ("publisher_id", event.publisher_id.as_ref()),
+        ("variant", event.variant.as_ref()),
+        ("age_group", event.age_group.as_ref()),
+        ("gender", event.gender.as_ref()),
+        ("click_id", event.click_id.as_ref()),
+    ]
 }
 
 fn check_time(event: &Event) {

@@ -10,3 +10,4 @@ pub mod journal_frames;
 pub mod memory_storage;
 pub mod query_request;
 pub mod query_string;
+pub mod runtime;

@@ -1,7 +1,7 @@
 //! Bytes as the body of `POST /v1/query`, with somebody behind it who answers anything. A question is answered in full and
 //! in order or told what is wrong; what is told to help does help; and a question survives being written down again.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tally_api::{Api, ApiMetrics, Freshness, Query, QueryError, router};
 use tally_model::report::{Answer, AnswerMeta, Base, Report, ReportRequest};
 use tally_model::{CheckReport, EventId, Life, report};
-use tokio::runtime::{self, Runtime};
 use tower::ServiceExt;
+
+use crate::runtime;
 
 /// Docs/api.md: rows of a report.
 const LIMIT_MAX: usize = 1_000_000;
@@ -22,7 +23,7 @@ const PROBLEM_BYTES_MAX: usize = 4 << 10;
 const MONEY_MAX: i64 = 4_600_000_000_000_000_000;
 
 pub fn check(input: &[u8]) {
-    let (status, body) = runtime().block_on(ask(input));
+    let (status, body) = runtime::block_on(ask(input));
     let question = serde_json::from_slice::<ReportRequest>(input);
     let checked = question.as_ref().ok().map(Report::try_from);
     assert_eq!(status == 200, matches!(checked, Some(Ok(_))), "{status}: {}", String::from_utf8_lossy(&body));
@@ -48,13 +49,6 @@ async fn ask(question: &[u8]) -> (u16, Vec<u8>) {
     let status = response.status().as_u16();
     let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body in memory is whole");
     (status, body.to_vec())
-}
-
-/// One for all questions, on the thread that asks.
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let build = || runtime::Builder::new_current_thread().enable_time().build().expect("a runtime needs no resources");
-    RUNTIME.get_or_init(build)
 }
 
 /// Knows an answer to everything, full of what is hard to write.

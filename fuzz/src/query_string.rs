@@ -12,6 +12,7 @@ use tally_model::{Event, Kind};
 use url::{Url, form_urlencoded};
 
 use crate::door::{Answer, PROXY, STRANGER, send};
+use crate::event_limits;
 
 /// The fields of docs/api.md; everything else goes into `props`.
 pub const FIELDS: [&str; 23] = [
@@ -195,17 +196,7 @@ fn check_meaning(method: &Method, encoded: &str, kind: Option<Kind>, event: &Eve
     for (name, micros) in [("cost_micros", event.cost_micros), ("revenue_micros", event.revenue_micros)] {
         assert_eq!(text(name).map_or(Ok(0), str::parse), Ok(micros), "`{name}`");
     }
-    let names = [
-        ("campaign_id", Some(&event.campaign_id).filter(|id| !id.is_empty())),
-        ("ad_id", Some(&event.ad_id).filter(|id| !id.is_empty())),
-        ("placement_id", event.placement_id.as_ref()),
-        ("publisher_id", event.publisher_id.as_ref()),
-        ("variant", event.variant.as_ref()),
-        ("age_group", event.age_group.as_ref()),
-        ("gender", event.gender.as_ref()),
-        ("click_id", event.click_id.as_ref()),
-    ];
-    for (name, kept) in names {
+    for (name, kept) in event_limits::names(event) {
         assert_eq!(text(name), kept.map(String::as_str), "`{name}`");
     }
     if let Some(id) = text("event_id") {

@@ -4,6 +4,8 @@
 mod corpus;
 #[path = "../../../fuzz/src/query_request.rs"]
 mod query_request;
+#[path = "../../../fuzz/src/runtime.rs"]
+mod runtime;
 
 #[test]
 fn whatever_is_asked_is_answered_or_told_what_is_wrong() {

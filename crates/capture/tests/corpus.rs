@@ -10,6 +10,8 @@ mod event_json;
 mod event_limits;
 #[path = "../../../fuzz/src/query_string.rs"]
 mod query_string;
+#[path = "../../../fuzz/src/runtime.rs"]
+mod runtime;
 
 #[test]
 fn whatever_is_posted_gets_its_answer_and_its_records() {
