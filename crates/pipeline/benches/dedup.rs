@@ -35,12 +35,15 @@ struct Arguments {
     folder: PathBuf,
 }
 
+type Run = fn(&Arguments);
+
+const RUNS: [(&str, Run); 5] =
+    [("hot", hot), ("disk", disk), ("hashbrown", hashbrown), ("std", std_map), ("fjall", fjall)];
+
 fn main() {
     let arguments = arguments();
-    let runs: [(&str, fn(&Arguments)); 5] =
-        [("hot", hot), ("disk", disk), ("hashbrown", hashbrown), ("std", std_map), ("fjall", fjall)];
     println!("{:<34} {:>10} {:>14} {:>12} {:>12}", "", "ids", "decisions/s", "bytes/id", "note");
-    for (name, run) in runs {
+    for (name, run) in RUNS {
         if arguments.only.is_empty() || arguments.only.iter().any(|only| only == name) {
             run(&arguments);
         }

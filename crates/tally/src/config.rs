@@ -11,7 +11,8 @@ use jiff::civil::Time;
 use serde::Deserialize;
 use tally_capture::CaptureSettings;
 use tally_journal::{Claim, OsFolder, Storage};
-use tally_pipeline::PipelineSettings;
+use tally_model::{Entropy, SystemEntropy};
+use tally_pipeline::{DedupOptions, PipelineSettings};
 
 pub const DEFAULTS: &str = include_str!("default.toml");
 
@@ -163,6 +164,14 @@ impl Config {
         }
         self.verify.recount_at_s()?;
         Ok(())
+    }
+
+    pub fn dedup_options(&self, folder: &DataFolder) -> DedupOptions {
+        DedupOptions {
+            folder: Some(folder.dedup()),
+            memory_bytes_max: self.pipeline.dedup_memory_bytes,
+            seed: SystemEntropy.bits(),
+        }
     }
 
     pub fn pipeline_settings(&self) -> PipelineSettings {

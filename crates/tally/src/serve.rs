@@ -22,8 +22,8 @@ use tally_api::{Api, ApiMetrics};
 use tally_capture::{Capture, CaptureMetrics, CaptureParts, HashKey};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
 use tally_lake::Lake;
-use tally_model::{Clock, Entropy, SystemClock, SystemEntropy};
-use tally_pipeline::{DedupOptions, Pipeline, PipelineError, PipelineMetrics, Progress};
+use tally_model::{Clock, SystemClock, SystemEntropy};
+use tally_pipeline::{Pipeline, PipelineError, PipelineMetrics, Progress};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -68,11 +68,7 @@ impl Server {
             sink: LakeSink::new(lake.clone()).await?,
             clock: clock.clone(),
             settings: config.pipeline_settings(),
-            dedup: DedupOptions {
-                folder: Some(folder.dedup()),
-                memory_bytes_max: config.pipeline.dedup_memory_bytes,
-                seed: SystemEntropy.bits(),
-            },
+            dedup: config.dedup_options(&folder),
             metrics: PipelineMetrics::register(&mut registry),
             progress: progress.clone(),
         };

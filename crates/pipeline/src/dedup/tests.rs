@@ -197,7 +197,7 @@ struct Rig {
 
 impl Rig {
     fn new(ttl_s: i64, on_disk: bool, memory_bytes_max: u64, spoilt: Option<Spoilt>) -> Self {
-        let folder = on_disk.then(|| folder());
+        let folder = on_disk.then(folder);
         let mut rig = Self {
             folder,
             ttl_s,

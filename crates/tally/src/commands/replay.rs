@@ -22,8 +22,12 @@ use crate::serve::adapters::LakeSink;
 pub async fn run(arguments: &ReplayArguments) -> Result<ExitCode> {
     let config = Config::load(&Overrides { file: arguments.config.clone(), ..Overrides::default() })?;
     let source = Source::of(&arguments.from)?;
-    let target = DataFolder::new(&arguments.to).lake();
-    ensure!(!Lake::exists(&target), "there is a lake in `{}` already; give another folder", arguments.to.display());
+    let target = DataFolder::new(&arguments.to);
+    ensure!(
+        !Lake::exists(&target.lake()),
+        "there is a lake in `{}` already; give another folder",
+        arguments.to.display()
+    );
     // Held to the end: no server may change what is compared.
     let journal = open_to_read(&config, &source.journal)?;
     let lake = replay(&config, journal.clone(), &target).await?;
@@ -90,14 +94,15 @@ fn open_to_read(config: &Config, folder: &Path) -> Result<Arc<DiskJournal>> {
 }
 
 /// The real pipeline, from the first record to the last.
-async fn replay(config: &Config, journal: Arc<DiskJournal>, target: &Path) -> Result<Lake> {
+async fn replay(config: &Config, journal: Arc<DiskJournal>, target: &DataFolder) -> Result<Lake> {
     let clock = Arc::new(SystemClock);
-    let lake = Lake::open(target, config.journal.partitions, clock.clone()).await?;
+    let lake = Lake::open(&target.lake(), config.journal.partitions, clock.clone()).await?;
     let pipeline = Pipeline {
         journal,
         sink: LakeSink::new(lake.clone()).await?,
         clock,
         settings: config.pipeline_settings(),
+        dedup: config.dedup_options(target),
         metrics: PipelineMetrics::register(&mut Registry::default()),
         progress: watch::Sender::new(Progress::default()),
     };
