@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tally_api::{Api, ApiMetrics, Freshness, Query, QueryError, router};
 use tally_model::report::{Answer, AnswerMeta, Base, Report, ReportRequest};
-use tally_model::{CheckReport, EventId, Life, report};
+use tally_model::{CheckReport, Days, EventId, Life, Quarantined, Reason, report};
 use tower::ServiceExt;
 
 use crate::runtime;
@@ -74,6 +74,14 @@ impl Query for Anything {
 
     async fn check(&self, _recount: bool) -> Result<CheckReport, QueryError> {
         Ok(CheckReport::default())
+    }
+
+    async fn check_days(&self, _days: Days) -> Result<CheckReport, QueryError> {
+        Ok(CheckReport::default())
+    }
+
+    async fn quarantined(&self, _reason: Option<Reason>, _limit: usize) -> Result<Vec<Quarantined>, QueryError> {
+        Ok(Vec::new())
     }
 
     async fn life(&self, id: EventId) -> Result<Life, QueryError> {
