@@ -30,7 +30,10 @@ impl HostPattern {
     fn allows(&self, host: &str) -> bool {
         match self {
             Self::Exact(exact) => host == exact,
-            Self::Below(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+            // A host with an empty label is nowhere: browsers would show an error under our name.
+            Self::Below(suffix) => host
+                .strip_suffix(suffix.as_str())
+                .is_some_and(|labels| labels.split('.').all(|label| !label.is_empty())),
         }
     }
 }
@@ -81,6 +84,8 @@ mod tests {
         check("https://brand.example", false);
         check("https://notbrand.example", false);
         check("https://.brand.example", false);
+        check("https://.www.brand.example", false);
+        check("https://a..brand.example", false);
         check("https://www.shop.example", false);
         check("http://192.0.2.1/", true);
         check("https://b%C3%BCcher.example/", true);
