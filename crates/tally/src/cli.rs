@@ -1,5 +1,7 @@
 //! The command line. The texts here are the manual that `--help` prints.
 
+mod examples;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -25,20 +27,34 @@ pub enum Command {
     /// Captures events over HTTP, writes each one durably before it answers, counts it, and answers reports. Stops on
     /// SIGTERM or Ctrl-C after everything acknowledged is committed. kill -9 loses nothing either: the next start goes on
     /// where it was.
+    #[command(after_long_help = examples::SERVE)]
     Serve(ServeArguments),
     /// Watch it count: a server, generated traffic with planted duplicates, bots and late events, and the known truth
+    ///
+    /// The server runs in a temporary folder, which goes with the demo. Each second's figures stand beside what was sent, and
+    /// below them commands to try in another terminal. Ctrl-C ends it.
     Demo(DemoArguments),
     /// Send files of events to a server: NDJSON or CSV, plain, .gz or .zst, or - for standard input
     ///
     /// Safe to repeat: an event that was sent before counts as a duplicate. Survives a server that restarts meanwhile.
+    #[command(after_long_help = examples::SEND)]
     Send(SendArguments),
     /// Write seeded, realistic traffic as NDJSON, and its exact totals as JSON
+    ///
+    /// Equal seeds give equal traffic: campaigns of unequal size, a curve over the day, and planted duplicates, late events and
+    /// robots. The totals say what must come out, so that any server can be held to them.
+    #[command(after_long_help = examples::GENERATE)]
     Generate(GenerateArguments),
     /// Ask for a report
+    ///
+    /// From a running server, or with --data straight from a data folder. The last line says which table answered, and up to
+    /// when it is complete.
+    #[command(after_long_help = examples::QUERY)]
     Query(QueryArguments),
     /// Prove the figures: received = counted + duplicate + invalid + quarantined; with --recount, every cell of every rollup
     ///
     /// Exits with 1 where anything does not hold.
+    #[command(after_long_help = examples::VERIFY)]
     Verify(VerifyArguments),
     /// Count days again from raw events, and replace their cells in one step where they differ
     ///
@@ -69,10 +85,12 @@ pub enum Command {
     /// rule failed on it). It never keeps later events from being counted.
     Quarantine(QuarantineArguments),
     /// The life of one event: when it came, where it stands in the log, its verdict and why, its cells and its file
+    #[command(after_long_help = examples::WHY)]
     Why(WhyArguments),
     /// Measure this machine: capture, and the pipeline behind it
     Bench(BenchArguments),
     /// Print the configuration as it results from defaults, file and environment, or what is wrong with it
+    #[command(after_long_help = examples::CHECK_CONFIG)]
     CheckConfig(ConfigArguments),
 }
 

@@ -1,0 +1,71 @@
+//! What stands at the end of `--help`: lines to copy. A test runs each through the parser, so that none grows stale.
+
+pub const SERVE: &str = "\
+Examples:
+  tally serve
+  tally serve --data /var/lib/tally --listen 127.0.0.1:8080
+  tally serve --config tally.toml
+
+Files: tally-data/journal (the log), tally-data/lake (the tables), tally-data/hash.key, tally-data/dedup.
+Environment: TALLY__SECTION__KEY sets any key of the configuration, such as TALLY__LOG__FORMAT=json.";
+
+pub const SEND: &str = "\
+Examples:
+  tally send events.ndjson more.ndjson.zst
+  tally send clicks.csv --set kind=click --map occurred_at=time --map campaign_id=campaign --map ad_id=creative
+  tally send events.ndjson --resume --to http://127.0.0.1:8080
+
+Exits with 0 if every event was accepted, and with 1 if some were rejected or the server stayed away.";
+
+pub const GENERATE: &str = "\
+Examples:
+  tally generate --events 100000 --seed 7 --output events.ndjson.zst --truth truth.json";
+
+pub const QUERY: &str = "\
+Examples:
+  tally query impressions,clicks,ctr --by campaign_id --order -clicks
+  tally query clicks,cost_micros --by day --where country=DE,AT --from 2026-03-01 --to 2026-04-01 --zone Europe/Berlin
+  tally query gross_clicks,duplicate_clicks,invalid_clicks --by campaign_id,month --format csv
+  tally query users --by country --data ./tally-data
+
+Metrics: impressions, clicks, conversions (counted); the same with gross_, duplicate_, invalid_, invalid_givt_,
+invalid_sivt_ or quarantined_ in front; ctr, cvr, cpc, cpa, rpc, roas, cost_micros, revenue_micros, users.
+Dimensions: campaign_id, ad_id, variant, country, region, age_group, gender, device, os, browser, currency,
+placement_id, publisher_id, segment, kind, reason; and minute, hour, day, week, month.";
+
+pub const VERIFY: &str = "\
+Examples:
+  tally verify
+  tally verify --recount
+  tally verify --recount --data ./tally-data";
+
+pub const WHY: &str = "\
+Examples:
+  tally why 0199aa00-0000-7000-8000-000000000001
+  tally why 0199aa00-0000-7000-8000-000000000001 --data ./tally-data";
+
+pub const CHECK_CONFIG: &str = "\
+Examples:
+  tally check-config --defaults
+  tally check-config --config tally.toml";
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn every_example_is_a_command_that_the_parser_takes() {
+        let mut tried = 0;
+        for text in [SERVE, SEND, GENERATE, QUERY, VERIFY, WHY, CHECK_CONFIG] {
+            for line in text.lines().filter_map(|line| line.strip_prefix("  tally ")) {
+                let words = std::iter::once("tally").chain(line.split_whitespace());
+                assert!(Cli::try_parse_from(words).is_ok(), "`tally {line}` is not understood");
+                tried += 1;
+            }
+        }
+        assert!(tried > 12, "only {tried} examples were tried");
+    }
+}
