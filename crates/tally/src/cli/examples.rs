@@ -6,16 +6,18 @@ Examples:
   tally serve --data /var/lib/tally --listen 127.0.0.1:8080
   tally serve --config tally.toml
 
-Files: tally-data/journal (the log), tally-data/lake (the tables), tally-data/hash.key, tally-data/dedup.
-Environment: TALLY__SECTION__KEY sets any key of the configuration, such as TALLY__LOG__FORMAT=json.";
+Files:
+  tally-data/journal (the log), tally-data/lake (the tables), tally-data/dedup (ids), hash.key
+Environment:
+  TALLY__SECTION__KEY sets any key of the configuration, such as TALLY__LOG__FORMAT=json";
 
 pub const SEND: &str = "\
 Examples:
   tally send events.ndjson more.ndjson.zst
-  tally send clicks.csv --set kind=click --map occurred_at=time --map campaign_id=campaign --map ad_id=creative
+  tally send clicks.csv --set kind=click --map campaign_id=campaign --map ad_id=creative
   tally send events.ndjson --resume --to http://127.0.0.1:8080
 
-Exits with 0 if every event was accepted, and with 1 if some were rejected or the server stayed away.";
+Exits with 0 if every event was accepted, else with 1.";
 
 pub const GENERATE: &str = "\
 Examples:
@@ -24,14 +26,18 @@ Examples:
 pub const QUERY: &str = "\
 Examples:
   tally query impressions,clicks,ctr --by campaign_id --order -clicks
-  tally query clicks,cost_micros --by day --where country=DE,AT --from 2026-03-01 --to 2026-04-01 --zone Europe/Berlin
+  tally query clicks --by day --where country=DE,AT --from 2026-03-01 --zone Europe/Berlin
   tally query gross_clicks,duplicate_clicks,invalid_clicks --by campaign_id,month --format csv
   tally query users --by country --data ./tally-data
 
-Metrics: impressions, clicks, conversions (counted); the same with gross_, duplicate_, invalid_, invalid_givt_,
-invalid_sivt_ or quarantined_ in front; ctr, cvr, cpc, cpa, rpc, roas, cost_micros, revenue_micros, users.
-Dimensions: campaign_id, ad_id, variant, country, region, age_group, gender, device, os, browser, currency,
-placement_id, publisher_id, segment, kind, reason; and minute, hour, day, week, month.";
+Metrics:
+  impressions, clicks, conversions (counted), and the same with gross_, duplicate_, invalid_,
+  invalid_givt_, invalid_sivt_ or quarantined_ in front; ctr, cvr, cpc, cpa, rpc, roas,
+  cost_micros, revenue_micros, users
+Dimensions:
+  campaign_id, ad_id, variant, country, region, age_group, gender, device, os, browser,
+  currency, placement_id, publisher_id, segment, kind, reason;
+  and minute, hour, day, week, month";
 
 pub const VERIFY: &str = "\
 Examples:
