@@ -64,6 +64,14 @@ pub struct Arrival {
     pub received_at_us: i64,
 }
 
+/// An id that was first seen in an earlier life.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    pub partition: Partition,
+    pub id: EventId,
+    pub first_seen_s: i64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sighted {
     pub is_first: bool,
@@ -78,6 +86,7 @@ pub struct Dedup {
     mix: Mix,
     seed: u128,
     times: Vec<Time>,
+    clocks: Clocks,
     table: Table,
     /// What was first seen before this is asked of the runs; all later ids are in memory.
     memory_from_s: i64,
@@ -113,8 +122,28 @@ impl Life {
 struct Time {
     /// 0 before its first record.
     now_s: i64,
+    /// The same in units.
+    now: i64,
     /// Since when no dead id of it is in the table, in units.
     swept_at: i64,
+}
+
+/// Of all partitions that had records, in units.
+#[derive(Debug, Clone, Copy, Default)]
+struct Clocks {
+    latest: i64,
+    /// Since when no dead id of any is in the table.
+    swept_from: i64,
+}
+
+impl Clocks {
+    fn of(times: &[Time]) -> Self {
+        let moved = || times.iter().filter(|time| time.now_s > 0);
+        Self {
+            latest: moved().map(|time| time.now).max().unwrap_or(0),
+            swept_from: moved().map(|time| time.swept_at).min().unwrap_or(0),
+        }
+    }
 }
 
 impl Dedup {
@@ -145,6 +174,7 @@ impl Dedup {
             mix: Mix::new(seed),
             seed,
             times: vec![Time::default(); usize::from(partitions)],
+            clocks: Clocks::default(),
             table: Table::new(),
             memory_from_s,
             memory_bytes_max: options.memory_bytes_max,
@@ -170,8 +200,7 @@ impl Dedup {
 
     fn decide_one(&mut self, key: u128, arrival: &Arrival) -> Result<Sighted, DedupError> {
         self.move_on_to(arrival.partition, arrival.received_at_us.div_euclid(SECOND_US));
-        let judged_at_s = self.time(arrival.partition).now_s;
-        let now = judged_at_s / self.life.unit_s;
+        let Time { now_s: judged_at_s, now, .. } = self.time(arrival.partition);
         let is_first = match self.table.find(key) {
             Some(code) => {
                 let is_first = age(now, code) >= self.life.units;
@@ -183,7 +212,7 @@ impl Dedup {
             None => {
                 let is_first = !self.is_on_disk(key, judged_at_s)?;
                 if is_first {
-                    self.insert(key, code_of(now));
+                    self.table.insert(key, code_of(now));
                 }
                 is_first
             }
@@ -198,11 +227,6 @@ impl Dedup {
         Ok(first_seen_s.is_some_and(|first_seen_s| now_s / unit_s - first_seen_s / unit_s < units))
     }
 
-    fn insert(&mut self, key: u128, code: u32) {
-        let Self { table, mix, times, life, memory_from_s, .. } = self;
-        table.insert(key, code, |key, code| is_dead(mix, times, *life, *memory_from_s, key, code));
-    }
-
     /// From which second on the sightings that are committed must be [restored](Dedup::restore).
     pub fn missing_from_s(&self) -> i64 {
         self.memory_from_s
@@ -214,44 +238,75 @@ impl Dedup {
     }
 
     /// Puts back what an earlier life knew. Call in any order, before the first [`Dedup::decide`].
-    pub fn restore(&mut self, partition: Partition, id: EventId, first_seen_s: i64) {
+    pub fn restore(&mut self, known: &[Known]) {
+        let mut keys = [0; AHEAD];
+        for known in known.chunks(AHEAD) {
+            for (key, known) in keys.iter_mut().zip(known) {
+                *key = self.mix.key(known.id.as_u128());
+            }
+            self.table.touch(&keys[..known.len()]);
+            for (key, known) in keys.iter().zip(known) {
+                self.restore_one(*key, known);
+            }
+        }
+    }
+
+    fn restore_one(&mut self, key: u128, &Known { partition, first_seen_s, .. }: &Known) {
         self.move_on_to(partition, first_seen_s);
-        let now = self.time(partition).now_s / self.life.unit_s;
+        let now = self.time(partition).now;
         let age_of_this = now - first_seen_s / self.life.unit_s;
         let is_expired = age_of_this >= self.life.units;
         // All that came after the first gap belongs in memory, also what a later run has.
         if is_expired || first_seen_s < self.memory_from_s {
             return;
         }
-        let (key, code) = (self.mix.key(id.as_u128()), code_of(now - age_of_this));
+        let code = code_of(now - age_of_this);
         match self.table.find(key) {
             Some(known) if age(now, known) <= age_of_this => {}
             Some(_) => self.table.replace(key, code),
-            None => self.insert(key, code),
+            None => self.table.insert(key, code),
         }
     }
 
     /// Moves a partition's time on; never back.
     pub fn move_on_to(&mut self, partition: Partition, received_at_s: i64) {
-        let Time { now_s, swept_at } = self.time(partition);
-        if received_at_s <= now_s {
-            return;
+        if received_at_s > self.time(partition).now_s {
+            self.move_forward_to(partition, received_at_s);
         }
+    }
+
+    fn move_forward_to(&mut self, partition: Partition, received_at_s: i64) {
         let then = received_at_s / self.life.unit_s;
-        // A code says how old an id is as long as no id is older than codes can count.
+        // A code says how old an id is as long as no id is older than codes can count: a jump that is longer than that is gone
+        // in steps.
         let countable = i64::from(CODE_MAX) - self.life.units;
-        if now_s > 0 && then - swept_at >= countable {
-            self.sweep_all();
-            if then - now_s / self.life.unit_s >= countable {
-                self.forget(partition);
+        loop {
+            let Time { now_s, now, swept_at } = self.time(partition);
+            if now_s == 0 || then - swept_at < countable {
+                break;
             }
+            if then - now >= self.life.units {
+                self.forget(partition);
+                break;
+            }
+            self.sweep_all();
+            let step = then.min(now + countable - 1);
+            self.set_time(partition, (step * self.life.unit_s).max(now_s));
         }
-        let Some(time) = self.times.get_mut(usize::from(partition)) else { return };
-        time.now_s = received_at_s;
-        if then - time.swept_at >= countable {
+        self.set_time(partition, received_at_s);
+        if then - self.time(partition).swept_at >= countable {
             // There is nothing of it in the table.
-            time.swept_at = then;
+            if let Some(time) = self.times.get_mut(usize::from(partition)) {
+                time.swept_at = then;
+            }
+            self.clocks = Clocks::of(&self.times);
         }
+    }
+
+    fn set_time(&mut self, partition: Partition, now_s: i64) {
+        let Some(time) = self.times.get_mut(usize::from(partition)) else { return };
+        (time.now_s, time.now) = (now_s, now_s / self.life.unit_s);
+        self.clocks.latest = self.clocks.latest.max(time.now);
     }
 
     /// The partition's time; 0 before its first record.
@@ -301,17 +356,33 @@ fn age(now: i64, code: u32) -> i64 {
     (now - i64::from(code - 1)).rem_euclid(i64::from(CODE_MAX))
 }
 
-/// Whether a key in the table has expired, or is on disk and need not be here.
-fn is_dead(mix: &Mix, times: &[Time], life: Life, memory_from_s: i64, key: u128, code: u32) -> bool {
-    let now = now_of(mix, times, life, key);
-    let age = age(now, code);
-    age >= life.units || (now - age) * life.unit_s < memory_from_s
+/// What tells whether a key in the table has expired, or is on disk and need not be here.
+struct Dead<'a> {
+    mix: &'a Mix,
+    times: &'a [Time],
+    clocks: Clocks,
+    life: Life,
+    memory_from_s: i64,
+}
+
+impl Dead<'_> {
+    #[inline]
+    fn is(&self, code: u32, key: &dyn Fn() -> u128) -> bool {
+        let Clocks { latest, swept_from } = self.clocks;
+        let age_by_latest = age(latest, code);
+        // What is young by the latest of all times is so by its partition's own, which takes longer to find out.
+        if age_by_latest < self.life.units && latest - swept_from < i64::from(CODE_MAX) - self.life.units {
+            return (latest - age_by_latest) * self.life.unit_s < self.memory_from_s;
+        }
+        let now = now_of(self.mix, self.times, key());
+        let age = age(now, code);
+        age >= self.life.units || (now - age) * self.life.unit_s < self.memory_from_s
+    }
 }
 
 /// The time of the partition that a key belongs to, in units.
-fn now_of(mix: &Mix, times: &[Time], life: Life, key: u128) -> i64 {
-    let partition = partition_of(EventId::from_u128(mix.id(key)), times.len() as u16);
-    times[usize::from(partition)].now_s / life.unit_s
+fn now_of(mix: &Mix, times: &[Time], key: u128) -> i64 {
+    times[usize::from(partition_of(EventId::from_u128(mix.id(key)), times.len() as u16))].now
 }
 
 #[cfg(test)]

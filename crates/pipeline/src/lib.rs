@@ -14,7 +14,7 @@ mod run;
 mod sink;
 
 pub use batch::Batch;
-pub use dedup::{Arrival, Dedup, DedupError, DedupOptions, Sighted};
+pub use dedup::{Arrival, Dedup, DedupError, DedupOptions, Known, Sighted};
 pub use double_click::{DoubleClicks, PersonsClick};
 pub use judge::judge;
 pub use metrics::PipelineMetrics;

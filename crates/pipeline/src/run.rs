@@ -21,12 +21,16 @@ pub use self::judging::{Due, Judging};
 use self::committing::retrying;
 use self::judging::Memory;
 use crate::double_click::ToldClicks;
-use crate::{Dedup, DedupError, DedupOptions, DoubleClicks, PipelineMetrics, RollupBuilder, Sighting, Sink, Wanted};
+use crate::{
+    Dedup, DedupError, DedupOptions, DoubleClicks, Known, PipelineMetrics, RollupBuilder, Sighting, Sink, Wanted,
+};
 
 /// How long one read waits for the first record: bounds how late a stop is noticed.
 const READ_WAIT: Duration = Duration::from_millis(100);
 /// Between tries where the journal cannot be read.
 const READ_RETRY: Duration = Duration::from_secs(1);
+/// Ids put back at once, so that their places in memory are asked for ahead of their turn.
+const RESTORED_AT_ONCE: usize = 4_096;
 
 #[derive(Debug, Clone, Copy)]
 pub struct PipelineSettings {
@@ -145,11 +149,16 @@ impl<S: Sink> Pipeline<S> {
             clicks_for_s: DoubleClicks::new(double_click_ms).memory_s(),
         };
         let mut told = ToldClicks::default();
+        let mut known = Vec::with_capacity(RESTORED_AT_ONCE);
         let newest = retrying(&self.metrics, async || {
             // A second try tells some clicks again; ids that are told twice change nothing.
             told = ToldClicks::default();
             let mut restore = |Sighting { partition, id, judged_at_s, click }: Sighting| {
-                dedup.restore(partition, id, judged_at_s);
+                known.push(Known { partition, id, first_seen_s: judged_at_s });
+                if known.len() == known.capacity() {
+                    dedup.restore(&known);
+                    known.clear();
+                }
                 if let Some(click) = click {
                     told.tell(click, judged_at_s);
                 }
@@ -157,6 +166,7 @@ impl<S: Sink> Pipeline<S> {
             self.sink.sightings(wanted, &mut restore).await
         });
         let newest = newest.await?;
+        dedup.restore(&known);
         let log_time_s = newest.iter().map(|(_, judged_at_s)| *judged_at_s).max().unwrap_or(i64::MIN);
         for (partition, judged_at_s) in newest {
             dedup.move_on_to(partition, judged_at_s);

@@ -7,17 +7,17 @@ use tracing::{info, warn};
 use super::run::{Rules, RunWriter};
 use super::runs::Lost;
 use super::table::SHARDS;
-use super::{Dedup, Time, age, is_dead, now_of};
+use super::{Clocks, Dead, Dedup, Time, age, now_of};
 
 /// Shards looked at in one step: about 10 ms at a hundred million ids, so that a commit does not wait for it.
-const STEP_SHARDS: usize = 2_048;
+const STEP_SHARDS: usize = 32;
 /// A run has the ids of this part of the time to live: an hour of a day. Each is one more filter to ask.
 const RUNS_PER_LIFE: i64 = 24;
 /// Where memory is over its bound, runs may be shorter, down to this part of that: bounds the files and filters, and says how
 /// far memory can be over its bound.
 const EARLIEST_PART: i64 = 8;
 /// Expired ids are swept out after this part of the time to live..
-const SWEEPS_PER_LIFE: i64 = 8;
+const SWEEPS_PER_LIFE: i64 = 24;
 /// ..but not more often than after so many units.
 const SWEEP_UNITS_MIN: i64 = 64;
 /// After a failed write, by the partitions' time.
@@ -68,7 +68,7 @@ impl Dedup {
             }
         }
         let every = (self.life.units / SWEEPS_PER_LIFE).max(SWEEP_UNITS_MIN);
-        let is_due = |time: &Time| time.now_s / self.life.unit_s - time.swept_at >= every;
+        let is_due = |time: &Time| time.now - time.swept_at >= every;
         if self.times.iter().any(is_due) { self.sweep() } else { Work::None }
     }
 
@@ -102,12 +102,9 @@ impl Dedup {
         let (from_s, upto_s) = writer.span_s();
         let mut ids: Vec<(u128, u32)> = Vec::new();
         for shard in from_shard..upto_shard {
-            if self.table.is_vacant(shard) {
-                continue;
-            }
             ids.clear();
             for (key, code) in self.table.shard(shard) {
-                let now = now_of(&self.mix, &self.times, self.life, key);
+                let now = now_of(&self.mix, &self.times, key);
                 let age = age(now, code);
                 let first_seen_s = (now - age) * self.life.unit_s;
                 if age < self.life.units && (from_s..upto_s).contains(&first_seen_s) {
@@ -180,7 +177,7 @@ impl Dedup {
     }
 
     fn sweep(&self) -> Work {
-        Work::Sweep { shard: 0, began: self.times.iter().map(|time| time.now_s / self.life.unit_s).collect() }
+        Work::Sweep { shard: 0, began: self.times.iter().map(|time| time.now).collect() }
     }
 
     fn sweep_on(&mut self, from_shard: usize, began: Vec<i64>) -> Work {
@@ -192,13 +189,15 @@ impl Dedup {
         for (time, began) in self.times.iter_mut().zip(began) {
             time.swept_at = time.swept_at.max(began);
         }
+        self.clocks = Clocks::of(&self.times);
         Work::None
     }
 
     fn sweep_shards(&mut self, shards: std::ops::Range<usize>) {
-        let Self { table, mix, times, life, memory_from_s, .. } = self;
+        let Self { table, mix, times, clocks, life, memory_from_s, .. } = self;
+        let dead = Dead { mix, times, clocks: *clocks, life: *life, memory_from_s: *memory_from_s };
         for shard in shards {
-            table.sweep(shard, |key, code| is_dead(mix, times, *life, *memory_from_s, key, code));
+            table.sweep(shard, |code, key| dead.is(code, key));
         }
     }
 
@@ -206,8 +205,9 @@ impl Dedup {
     pub(super) fn sweep_all(&mut self) {
         self.sweep_shards(0..SHARDS);
         for time in &mut self.times {
-            time.swept_at = time.now_s / self.life.unit_s;
+            time.swept_at = time.now;
         }
+        self.clocks = Clocks::of(&self.times);
     }
 
     /// All ids of a partition, since all have expired.
@@ -215,8 +215,8 @@ impl Dedup {
         let Self { table, mix, times, .. } = self;
         let partitions = times.len() as u16;
         for shard in 0..SHARDS {
-            table.sweep(shard, |key, _| {
-                let id = EventId::from_u128(mix.id(key));
+            table.sweep(shard, |_, key| {
+                let id = EventId::from_u128(mix.id(key()));
                 partition_of(id, partitions) == partition
             });
         }

@@ -18,7 +18,7 @@ const COUNT_AT: usize = TIMES_AT + BLOCK_IDS * 4;
 const CHECKSUM_AT: usize = BLOCK_BYTES - 4;
 
 const MAGIC: [u8; 8] = *b"tallyrun";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Where the tail begins, its length, its checksum, and the magic.
 const TRAILER_BYTES: usize = 8 + 8 + 4 + MAGIC.len();
 /// Far more than any run has; a damaged length must not ask for all memory.
