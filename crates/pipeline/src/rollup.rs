@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use tally_model::{Cell, CellKey, Class, Counts, Fact, Grain, Users, View, bucket_start_us};
 
 /// Collects facts and gives cells.
@@ -68,7 +69,7 @@ impl RollupBuilder {
 }
 
 /// The same parts by a coarser grain.
-fn regrain<T: Default>(
+fn regrain<T: Clone>(
     grain: Grain,
     parts: impl Iterator<Item = (Key, T)>,
     merge: impl Fn(&mut T, &T),
@@ -76,7 +77,12 @@ fn regrain<T: Default>(
     let mut coarse: HashMap<Key, T> = HashMap::new();
     for (key, part) in parts {
         let key = Key { bucket_us: bucket_start_us(grain, key.bucket_us), ..key };
-        merge(coarse.entry(key).or_default(), &part);
+        match coarse.entry(key) {
+            Entry::Occupied(mut whole) => merge(whole.get_mut(), &part),
+            Entry::Vacant(place) => {
+                place.insert(part);
+            }
+        }
     }
     coarse
 }

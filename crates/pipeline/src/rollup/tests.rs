@@ -90,3 +90,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn cells_come_in_the_order_of_their_keys_whatever_order_events_came_in() {
+    let mut facts = Vec::new();
+    for (ad_id, country) in [("z", Some("US")), ("b", None), ("a", Some("DE")), ("", Some("FR"))] {
+        for minute in [9, 3, 61, 100_000] {
+            let at_us = minute * 60_000_000;
+            facts.push(Fact { country, currency: None, ..fact(Kind::Click, Class::Counted, at_us, ad_id, 1) });
+            facts.push(Fact { country, campaign_id: "a", ..fact(Kind::Click, Class::Duplicate, at_us, ad_id, 1) });
+        }
+    }
+    let cells = cells_of(&facts);
+    assert!(cells.is_sorted_by(|one, next| one.key < next.key));
+    facts.reverse();
+    let keys = |cells: &[Cell]| cells.iter().map(|cell| cell.key.clone()).collect::<Vec<_>>();
+    assert_eq!(keys(&cells_of(&facts)), keys(&cells));
+}
