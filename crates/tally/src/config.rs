@@ -32,6 +32,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
     pub listen: SocketAddr,
+    pub idle_timeout_ms: u64,
     pub data: PathBuf,
 }
 
@@ -133,6 +134,9 @@ impl Config {
 
     /// What no type can say.
     fn check(&self) -> Result<()> {
+        if !(1_000..=3_600_000).contains(&self.server.idle_timeout_ms) {
+            bail!("`server.idle_timeout_ms` is {}; use a second to an hour", self.server.idle_timeout_ms);
+        }
         self.capture.check()?;
         let journal = &self.journal;
         if !(1..=1_024).contains(&journal.partitions) {

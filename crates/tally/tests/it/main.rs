@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod correct;
 mod crash;
+mod door;
 mod landing;
 mod load;
 mod operations;
