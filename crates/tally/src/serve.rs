@@ -93,7 +93,7 @@ impl Server {
             .merge(admin::router(Arc::new(admin)))
             .merge(operations::router(operations));
 
-        let door = Door::open(&config.server, routes, &door_metrics).await?;
+        let door = Door::open(config, routes, &door_metrics).await?;
         let address = door.address;
         info!(%address, data = %folder.root().display(), "serving");
         Ok(Self {

@@ -6,6 +6,7 @@ mod connection;
 mod connections;
 mod metrics;
 mod stream;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,10 +19,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use crate::config::ServerConfig;
+use crate::config::Config;
 use connection::Exchange;
 use connections::Connections;
 pub(crate) use metrics::DoorMetrics;
+use tls::Tls;
 
 /// After an error that is the machine's and not one connection's, such as no file descriptor left: trying again at once would
 /// only burn the CPU that could mend it.
@@ -36,15 +38,20 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub async fn open(config: &ServerConfig, routes: Router, metrics: &DoorMetrics) -> Result<Self> {
+    pub async fn open(config: &Config, routes: Router, metrics: &DoorMetrics) -> Result<Self> {
         let connections = Connections::new(metrics);
-        let exchange = Exchange::new(routes, Duration::from_millis(config.idle_timeout_ms), metrics);
-        let listen = config.listen;
+        let tls = Tls::open(&config.tls, metrics)?;
+        let idle = Duration::from_millis(config.server.idle_timeout_ms);
+        let exchange = Exchange::new(routes, idle, tls.clone(), metrics);
+        let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| {
             format!("cannot listen on {listen}; stop what else uses that port, or give another with --listen")
         })?;
         let address = listener.local_addr()?;
         let (closing, is_closing) = watch::channel(false);
+        if let Some(tls) = tls {
+            tokio::spawn(tls.watch(is_closing.clone()));
+        }
         let accepting = tokio::spawn(accept_until(listener, connections, exchange, is_closing));
         Ok(Self { address, closing, accepting })
     }

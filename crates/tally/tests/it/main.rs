@@ -18,3 +18,4 @@ mod server;
 mod signals;
 mod small_disk;
 mod tidy;
+mod tls;

@@ -16,7 +16,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -27,6 +26,7 @@ use super::activity::{Activity, HEAD_TIME};
 use super::connections::Connected;
 use super::metrics::DoorMetrics;
 use super::stream::Stream;
+use super::tls::Tls;
 
 /// A request's head, and with it the buffer of a connection. nginx takes 32 KiB of headers; a destination may be long.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -47,11 +47,12 @@ pub(super) struct Exchange {
     http: Arc<auto::Builder<TokioExecutor>>,
     routes: Router,
     idle: Duration,
-    timed_out: Counter,
+    tls: Option<Arc<Tls>>,
+    metrics: DoorMetrics,
 }
 
 impl Exchange {
-    pub fn new(routes: Router, idle: Duration, metrics: &DoorMetrics) -> Self {
+    pub fn new(routes: Router, idle: Duration, tls: Option<Arc<Tls>>, metrics: &DoorMetrics) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1().max_buf_size(HEAD_BYTES_MAX).timer(TokioTimer::new()).header_read_timeout(None);
         http.http2()
@@ -60,14 +61,28 @@ impl Exchange {
             .max_concurrent_streams(HTTP2_STREAMS_MAX)
             .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES);
-        Self { http: Arc::new(http), routes, idle, timed_out: metrics.connections_timed_out.clone() }
+        Self { http: Arc::new(http), routes, idle, tls, metrics: metrics.clone() }
     }
 
     pub async fn run(self, tcp: TcpStream, peer: SocketAddr, connected: Connected, mut closing: watch::Receiver<bool>) {
         let activity = Activity::new();
         // An answer is written whole: to wait for more to send along would only delay it.
         let _ = tcp.set_nodelay(true);
-        let stream = Stream::new(tcp, Arc::clone(&activity), connected);
+        let stream = match &self.tls {
+            None => Stream::new(tcp, Arc::clone(&activity), connected),
+            Some(tls) => match timeout(HEAD_TIME, tls.acceptor().accept(tcp)).await {
+                Ok(Ok(tls)) => Stream::new(tls, Arc::clone(&activity), connected),
+                Ok(Err(error)) => {
+                    self.metrics.tls_handshakes_failed.inc();
+                    debug!(%peer, %error, "no TLS came about");
+                    return;
+                }
+                Err(_) => {
+                    self.metrics.connections_timed_out.inc();
+                    return;
+                }
+            },
+        };
         let service = service_fn(|mut request: Request<Incoming>| {
             let in_hand = activity.request();
             request.extensions_mut().insert(ConnectInfo(peer));
@@ -88,7 +103,7 @@ impl Exchange {
                     let now = Instant::now();
                     let closes_at = activity.closes_at(now, self.idle);
                     if closes_at <= now {
-                        self.timed_out.inc();
+                        self.metrics.connections_timed_out.inc();
                         return;
                     }
                     look_again.as_mut().reset(closes_at);

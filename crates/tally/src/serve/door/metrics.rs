@@ -9,6 +9,9 @@ pub(crate) struct DoorMetrics {
     pub(super) connections: Gauge,
     pub(super) connections_max: Gauge,
     pub(super) connections_timed_out: Counter,
+    pub(super) tls_handshakes_failed: Counter,
+    pub(super) tls_reloads: Counter,
+    pub(super) tls_reload_failures: Counter,
 }
 
 impl DoorMetrics {
@@ -25,6 +28,17 @@ impl DoorMetrics {
             "connections_timed_out",
             "Connections closed since no whole request came in time",
             metrics.connections_timed_out.clone(),
+        );
+        registry.register(
+            "tls_handshakes_failed",
+            "Connections closed since they did not come to TLS",
+            metrics.tls_handshakes_failed.clone(),
+        );
+        registry.register("tls_reloads", "New certificates taken into use", metrics.tls_reloads.clone());
+        registry.register(
+            "tls_reload_failures",
+            "New certificates that cannot be used; the old one stays in use",
+            metrics.tls_reload_failures.clone(),
         );
         metrics
     }
