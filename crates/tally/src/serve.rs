@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::config::{Config, DataFolder};
 use adapters::{LakeQuery, LakeSink};
 use admin::Admin;
-use door::{Door, DoorMetrics};
+pub(crate) use door::{Door, DoorMetrics};
 use maintenance::Maintenance;
 use operations::Operations;
 use recount::{Recount, RecountMetrics};
