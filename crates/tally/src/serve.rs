@@ -13,6 +13,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
@@ -23,6 +28,7 @@ use tally_lake::Lake;
 use tally_model::{Clock, SystemClock, SystemEntropy};
 use tally_pipeline::{Pipeline, PipelineError, PipelineMetrics, Progress};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, DataFolder};
@@ -88,12 +94,11 @@ impl Server {
         let api = Api::new(Arc::new(query), ApiMetrics::register(&mut registry));
         let door_metrics = DoorMetrics::register(&mut registry);
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
-        let routes = tally_capture::router(Arc::new(capture))
-            .merge(tally_api::router(api))
-            .merge(admin::router(Arc::new(admin)))
-            .merge(operations::router(operations));
+        let questions =
+            tally_api::router(api).merge(admin::router(Arc::new(admin))).merge(operations::router(operations));
+        let routes = tally_capture::router(Arc::new(capture)).merge(aside(questions));
 
-        let door = Door::open(config, routes, &door_metrics).await?;
+        let door = Door::open(config, routes, tally_capture::gather_receipts_here, &door_metrics)?;
         let address = door.address;
         info!(%address, data = %folder.root().display(), "serving");
         Ok(Self {
@@ -147,6 +152,20 @@ async fn stop_signal() -> Result<()> {
         interrupted = tokio::signal::ctrl_c() => interrupted?,
     }
     Ok(())
+}
+
+/// Answered on this runtime, which serves no connections: however long a question computes, no click waits for it.
+fn aside(routes: Router) -> Router {
+    let runtime = tokio::runtime::Handle::current();
+    routes.layer(from_fn(move |request: Request, next: Next| {
+        // Given up with the connection.
+        let mut answering = JoinSet::new();
+        answering.spawn_on(next.run(request), &runtime);
+        async move {
+            let answered = answering.join_next().await.and_then(Result::ok);
+            answered.unwrap_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+        }
+    }))
 }
 
 fn open_journal(config: &Config, folder: &DataFolder, registry: &mut Registry) -> Result<Arc<DiskJournal>> {

@@ -1,59 +1,68 @@
-//! The door: accepts connections, no more than there may be at once, serves each for as long as it is of use, and closes so
+//! The door: accepts connections, no more than there may be at once, hands each to the worker that has fewest, and closes so
 //! that nobody who got in is left without an answer.
 
 mod activity;
 mod connection;
 mod connections;
+mod listener;
 mod metrics;
 mod stream;
 mod tls;
+mod workers;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::config::Config;
 use connection::Exchange;
-use connections::Connections;
+use connections::{Connections, Turn};
+use listener::Listener;
 pub(crate) use metrics::DoorMetrics;
 use tls::Tls;
+use workers::Workers;
 
 /// After an error that is the machine's and not one connection's, such as no file descriptor left: trying again at once would
 /// only burn the CPU that could mend it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// An open door. It closes when dropped, but only [`Door::close`] waits for those inside.
+/// An open door. Connections are cut when it is dropped; [`Door::close`] waits for them.
 pub(crate) struct Door {
     pub address: SocketAddr,
     /// Whether it is time to go; each connection holds a receiver for as long as it is served.
     closing: watch::Sender<bool>,
     accepting: JoinHandle<()>,
+    _workers: Arc<Workers>,
 }
 
 impl Door {
-    pub async fn open(config: &Config, routes: Router, metrics: &DoorMetrics) -> Result<Self> {
-        let connections = Connections::new(metrics);
+    /// `prepare_worker` runs on each thread that serves connections before the first comes.
+    pub fn open(config: &Config, routes: Router, prepare_worker: fn(), metrics: &DoorMetrics) -> Result<Self> {
         let tls = Tls::open(&config.tls, metrics)?;
         let idle = Duration::from_millis(config.server.idle_timeout_ms);
-        let exchange = Exchange::new(routes, idle, tls.clone(), metrics);
-        let listen = config.server.listen;
-        let listener = TcpListener::bind(listen).await.with_context(|| {
-            format!("cannot listen on {listen}; stop what else uses that port, or give another with --listen")
-        })?;
-        let address = listener.local_addr()?;
+        let workers = Arc::new(Workers::start(prepare_worker)?);
+        let listener = workers.within(|| Listener::open(config.server.listen))?;
+        let address = listener.address;
         let (closing, is_closing) = watch::channel(false);
-        if let Some(tls) = tls {
-            tokio::spawn(tls.watch(is_closing.clone()));
+        if let Some(tls) = &tls {
+            tokio::spawn(Arc::clone(tls).watch(is_closing.clone()));
         }
-        let accepting = tokio::spawn(accept_until(listener, connections, exchange, is_closing));
-        Ok(Self { address, closing, accepting })
+        let accepting = Accepting {
+            listener,
+            connections: Connections::new(metrics),
+            exchange: Exchange::new(routes, idle, tls, metrics),
+            workers: Arc::clone(&workers),
+            closing: is_closing,
+        };
+        let accepting = workers.spawn(accepting.run());
+        Ok(Self { address, closing, accepting, _workers: workers })
     }
 
     /// Accepts no more, and waits until all connections are served to their end.
@@ -65,25 +74,51 @@ impl Door {
     }
 }
 
-async fn accept_until(
-    listener: TcpListener,
-    mut connections: Connections,
+struct Accepting {
+    listener: Listener,
+    connections: Connections,
     exchange: Exchange,
-    mut closing: watch::Receiver<bool>,
-) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = async { (connections.turn().await, accept(&listener).await) } => accepted,
-            _ = closing.wait_for(|closing| *closing) => return,
-        };
-        let (turn, (tcp, peer)) = accepted;
-        let connected = connections.connected(turn);
-        tokio::spawn(exchange.clone().run(tcp, peer, connected, closing.clone()));
+    workers: Arc<Workers>,
+    closing: watch::Receiver<bool>,
+}
+
+impl Accepting {
+    async fn run(mut self) {
+        let mut closing = self.closing.clone();
+        loop {
+            let next = async {
+                let turn = self.connections.turn().await;
+                (turn, accept(&self.listener).await)
+            };
+            tokio::select! {
+                (turn, (tcp, peer)) = next => self.serve(turn, tcp, peer),
+                _ = closing.wait_for(|closing| *closing) => break,
+            }
+        }
+        // Who waits in the queue of a socket that is ours would be reset with it.
+        while !self.listener.is_handed_over
+            && let Some(turn) = self.connections.free_turn()
+            && let Some((tcp, peer)) = self.listener.accept_waiting()
+        {
+            self.serve(turn, tcp, peer);
+        }
+    }
+
+    fn serve(&self, turn: Turn, tcp: TcpStream, peer: SocketAddr) {
+        let connected = self.connections.connected(turn);
+        let (exchange, closing) = (self.exchange.clone(), self.closing.clone());
+        self.workers.spawn(async move {
+            // From here on, this worker's own runtime is told when bytes come.
+            match tokio::net::TcpStream::from_std(tcp) {
+                Ok(tcp) => exchange.run(tcp, peer, connected, closing).await,
+                Err(error) => warn!(%error, "cannot serve a connection"),
+            }
+        });
     }
 }
 
 /// The next connection, however many fail.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &Listener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,

@@ -16,6 +16,6 @@ pub(super) async fn run(listen: SocketAddr) -> Result<()> {
     let routes = Router::new()
         .route("/v1/events", post(async |_: Bytes| StatusCode::NO_CONTENT))
         .route("/healthz", get(async || StatusCode::NO_CONTENT));
-    let _door = Door::open(&config, routes, &DoorMetrics::default()).await?;
+    let _door = Door::open(&config, routes, || {}, &DoorMetrics::default())?;
     std::future::pending().await
 }

@@ -41,6 +41,11 @@ impl Connections {
         Turn(Arc::clone(&self.turns).acquire_owned().await.ok())
     }
 
+    /// If there may be one more now.
+    pub fn free_turn(&self) -> Option<Turn> {
+        Arc::clone(&self.turns).try_acquire_owned().ok().map(|permit| Turn(Some(permit)))
+    }
+
     pub fn connected(&self, turn: Turn) -> Connected {
         self.open.inc();
         Connected { open: self.open.clone(), _turn: turn }
