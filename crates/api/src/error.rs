@@ -15,6 +15,8 @@ pub enum ApiError {
     /// The body is not the JSON that is expected.
     #[error("{0}")]
     Malformed(String),
+    #[error("the body did not arrive within {} s; mend the connection", limit.as_secs())]
+    Slow { limit: Duration },
     #[error(transparent)]
     Asked(#[from] ReportError),
     #[error(
@@ -45,6 +47,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, kind, title) = match &self {
             ApiError::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "The request is malformed"),
+            ApiError::Slow { .. } => (StatusCode::REQUEST_TIMEOUT, "slow", "The body came too slowly"),
             ApiError::Asked(_) => (StatusCode::BAD_REQUEST, "question", "The request cannot be answered as asked"),
             ApiError::UnknownEvent(_) => (StatusCode::NOT_FOUND, "unknown-event", "No such event"),
             ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not from here"),

@@ -1,5 +1,7 @@
 //! Request bodies as JSON, with errors of our own form.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
 
@@ -7,6 +9,8 @@ use crate::ApiError;
 
 /// The longest question that makes sense.
 const BODY_BYTES_MAX: usize = 256 * 1024;
+/// That at 200 kbit/s. A body that trickles holds a connection no longer.
+const READ_TIME: Duration = Duration::from_secs(10);
 
 /// A body as JSON.
 pub struct Question<T>(pub T);
@@ -15,8 +19,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Question<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX)
+        let read = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
+        let body = tokio::time::timeout(READ_TIME, read)
             .await
+            .map_err(|_| ApiError::Slow { limit: READ_TIME })?
             .map_err(|_| ApiError::Malformed(format!("the body is over {BODY_BYTES_MAX} bytes, or broke off")))?;
         serde_json::from_slice(&body).map(Self).map_err(|error| {
             let why = shortened(error.to_string());

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::Capture;
 use crate::error::CaptureError;
+use crate::gather::durable;
 
 /// One append stays well below a segment of the journal, and below what a commit should wait for.
 const CHUNK_BYTES_MAX: usize = 4 << 20;
@@ -79,7 +80,7 @@ impl Capture {
             receipts.push(receipt);
         }
         for receipt in receipts {
-            receipt.await?;
+            durable(receipt).await?;
         }
         Ok(())
     }

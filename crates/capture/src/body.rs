@@ -23,7 +23,9 @@ pub(crate) const BATCH_BYTES_DECOMPRESSED_MAX: usize = 128 << 20;
 /// encoded while the text is still held, so the peak is about twice this.
 const BATCHES_BYTES_MAX: usize = 256 << 20;
 /// A full batch at 2 Mbit/s. Slower ones would hold memory that others could use.
-const READ_SECONDS_MAX: u64 = 64;
+const BATCH_READ_SECONDS_MAX: u64 = 64;
+/// The largest event at 52 kbit/s. A body that trickles holds a connection no longer than this.
+const EVENT_READ_SECONDS_MAX: u64 = 10;
 /// RFC 9659: what a decoder of the content coding zstd has to support; level 19 stays within it.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const DECOMPRESS_STEP_BYTES: usize = 64 << 10;
@@ -64,9 +66,9 @@ pub(crate) async fn read(
     if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
-    let all = Duration::from_secs(READ_SECONDS_MAX);
-    let slow = |_| CaptureError::Slow { seconds: READ_SECONDS_MAX };
-    tokio::time::timeout(all, read_pieces(body, bytes_max, reserve)).await.map_err(slow)?
+    let seconds = if bytes_max == EVENT_BYTES_MAX { EVENT_READ_SECONDS_MAX } else { BATCH_READ_SECONDS_MAX };
+    let slow = |_| CaptureError::Slow { seconds };
+    tokio::time::timeout(Duration::from_secs(seconds), read_pieces(body, bytes_max, reserve)).await.map_err(slow)?
 }
 
 async fn read_pieces(

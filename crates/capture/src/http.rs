@@ -59,11 +59,11 @@ fn for_tags(
 ) -> MethodRouter<Arc<Capture>> {
     methods.options(preflight).fallback(|| async { CaptureError::Method }).layer(from_fn(
         move |request: Request, next: Next| {
-            let metrics = capture.metrics.clone();
+            let capture = Arc::clone(&capture);
             async move {
                 let mut response = next.run(request).await;
                 response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-                metrics.answered(endpoint, response.status().as_u16());
+                capture.metrics.answered(endpoint, response.status().as_u16());
                 response
             }
         },

@@ -5,6 +5,7 @@ mod append;
 mod body;
 mod client;
 mod error;
+mod gather;
 mod hash;
 mod http;
 mod metrics;
@@ -20,6 +21,7 @@ use std::sync::atomic::AtomicBool;
 use tally_journal::Journal;
 use tally_model::{Clock, Entropy, Kind};
 
+pub use gather::gather_receipts_here;
 pub use hash::{HashKey, KeyError};
 pub use http::router;
 pub use metrics::CaptureMetrics;

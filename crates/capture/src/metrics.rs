@@ -15,7 +15,8 @@ use crate::error::Fault;
 /// Handles to the counters; a clone counts on the same ones.
 #[derive(Debug, Clone)]
 pub struct CaptureMetrics {
-    received: Family<KindLabel, Counter>,
+    /// In the order of [`Kind::ALL`], so that nothing is looked up for each event.
+    received: [Counter; Kind::ALL.len()],
     rejected: Family<ReasonLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
     journal_wait: Histogram,
@@ -43,8 +44,9 @@ struct RequestLabels {
 
 impl CaptureMetrics {
     pub fn register(registry: &mut Registry) -> Self {
+        let received = Family::<KindLabel, Counter>::default();
         let metrics = Self {
-            received: Family::default(),
+            received: Kind::ALL.map(|kind| received.get_or_create_owned(&KindLabel { kind: kind.as_str() })),
             rejected: Family::default(),
             requests: Family::default(),
             // 0.1 ms, a sync of a good disk, to 6.5 s, after which nobody waits.
@@ -54,7 +56,7 @@ impl CaptureMetrics {
             body_bytes_held: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("tally_capture");
-        registry.register("received_events", "Events taken in and durable", metrics.received.clone());
+        registry.register("received_events", "Events taken in and durable", received);
         registry.register("rejected_events", "Events refused, by the field that was wrong", metrics.rejected.clone());
         registry.register("requests", "Requests answered", metrics.requests.clone());
         registry.register_with_unit(
@@ -78,9 +80,7 @@ impl CaptureMetrics {
     }
 
     pub(crate) fn received(&self, kind: Kind, events: u64) {
-        if events > 0 {
-            self.received.get_or_create(&KindLabel { kind: kind.as_str() }).inc_by(events);
-        }
+        self.received[kind as usize].inc_by(events);
     }
 
     pub(crate) fn rejected(&self, fault: &Fault) {

@@ -390,9 +390,9 @@ pub struct BenchArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Requests over HTTP on loopback: single events awaiting the disk, beside an empty answer on the same stack
+    /// Requests over HTTP on loopback: single events awaiting the disk, beside an empty answer on the same stack and nginx
     Capture {
-        /// Requests under way at once
+        /// Connections, each with one request under way at most
         #[arg(long, default_value_t = 256)]
         connections: usize,
         /// How long each round lasts
@@ -401,6 +401,16 @@ pub enum BenchCommand {
         /// Rounds of each kind, taken in turn; the median counts
         #[arg(long, default_value_t = 3)]
         rounds: usize,
+        /// Requests a second that are offered in the open loop, whatever the server does
+        #[arg(long, default_value_t = 50_000)]
+        rate: u32,
+    },
+    /// What the capture bench compares with: our HTTP stack, answering 204 without work
+    #[command(hide = true)]
+    EmptyServer {
+        /// Address and port
+        #[arg(long, value_name = "ADDR")]
+        listen: SocketAddr,
     },
     /// From HTTP batches to queryable figures: events a second, bytes an event, peak memory
     Pipeline {

@@ -20,6 +20,7 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: ServerConfig,
+    pub tls: TlsConfig,
     pub capture: CaptureSettings,
     pub journal: JournalConfig,
     pub pipeline: PipelineConfig,
@@ -32,7 +33,21 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
     pub listen: SocketAddr,
+    pub idle_timeout_ms: u64,
     pub data: PathBuf,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl TlsConfig {
+    pub fn is_on(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -133,6 +148,12 @@ impl Config {
 
     /// What no type can say.
     fn check(&self) -> Result<()> {
+        if !(1_000..=3_600_000).contains(&self.server.idle_timeout_ms) {
+            bail!("`server.idle_timeout_ms` is {}; use a second to an hour", self.server.idle_timeout_ms);
+        }
+        if self.tls.is_on() == self.tls.key.as_os_str().is_empty() {
+            bail!("`tls.certificate` and `tls.key` belong together; give both files, or neither for no TLS");
+        }
         self.capture.check()?;
         let journal = &self.journal;
         if !(1..=1_024).contains(&journal.partitions) {
@@ -251,6 +272,8 @@ mod tests {
             ("[journal]\npartitions = 0", vec![], "`journal.partitions` is 0; use 1 to 1024"),
             ("", vec![("TALLY__JOURNAL__RETAIN", "1h")], "retain"),
             ("[server]\nlisten = \"localhost\"", vec![], "listen"),
+            ("[server]\nidle_timeout_ms = 5", vec![], "`server.idle_timeout_ms` is 5; use a second to an hour"),
+            ("[tls]\nkey = \"key.pem\"", vec![], "`tls.certificate` and `tls.key` belong together"),
             ("[verify]\nrecount_at = \"25:00\"", vec![], "`verify.recount_at` is \"25:00\""),
             ("[capture]\ntrusted_proxies = [\"10.0.0.0/99\"]", vec![], "10.0.0.0/99"),
         ] {

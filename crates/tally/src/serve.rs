@@ -2,7 +2,7 @@
 
 pub(crate) mod adapters;
 mod admin;
-mod connections;
+mod door;
 mod maintenance;
 mod operations;
 mod recount;
@@ -12,9 +12,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use axum::Router;
-use axum::serve::ListenerExt;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
@@ -24,14 +27,14 @@ use tally_journal::{DiskJournal, DiskOptions, Journal};
 use tally_lake::Lake;
 use tally_model::{Clock, SystemClock, SystemEntropy};
 use tally_pipeline::{Pipeline, PipelineError, PipelineMetrics, Progress};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, DataFolder};
 use adapters::{LakeQuery, LakeSink};
 use admin::Admin;
-use connections::{BoundedListener, Connections};
+pub(crate) use door::{Door, DoorMetrics};
 use maintenance::Maintenance;
 use operations::Operations;
 use recount::{Recount, RecountMetrics};
@@ -46,8 +49,7 @@ const COMMIT_TIME: Duration = Duration::from_secs(60);
 pub struct Server {
     pub address: SocketAddr,
     journal: Arc<DiskJournal>,
-    stop_listening: watch::Sender<bool>,
-    listening: tokio::task::JoinHandle<std::io::Result<()>>,
+    door: Door,
     pipeline: JoinHandle<Result<(), PipelineError>>,
     /// What runs beside the events, and may be dropped at any time.
     beside: Vec<tokio::task::JoinHandle<()>>,
@@ -90,26 +92,19 @@ impl Server {
         })?;
         let query = LakeQuery::new(lake.queries(), progress.subscribe(), dedup_ttl_s);
         let api = Api::new(Arc::new(query), ApiMetrics::register(&mut registry));
-        let connections = Connections::new(&mut registry);
+        let door_metrics = DoorMetrics::register(&mut registry);
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
-        let routes = tally_capture::router(Arc::new(capture))
-            .merge(tally_api::router(api))
-            .merge(admin::router(Arc::new(admin)))
-            .merge(operations::router(operations));
+        let questions =
+            tally_api::router(api).merge(admin::router(Arc::new(admin))).merge(operations::router(operations));
+        let routes = tally_capture::router(Arc::new(capture)).merge(aside(questions));
 
-        let listen = config.server.listen;
-        let listener = TcpListener::bind(listen).await.with_context(|| {
-            format!("cannot listen on {listen}; stop what else uses that port, or give another with --listen")
-        })?;
-        let address = listener.local_addr()?;
-        let (stop_listening, listener_stops) = watch::channel(false);
-        let listening = tokio::spawn(listen_until(connections.on(listener), routes, listener_stops));
+        let door = Door::open(config, routes, tally_capture::gather_receipts_here, &door_metrics)?;
+        let address = door.address;
         info!(%address, data = %folder.root().display(), "serving");
         Ok(Self {
             address,
             journal,
-            stop_listening,
-            listening,
+            door,
             pipeline: pipeline.thread,
             beside: [tokio::spawn(maintenance.run())]
                 .into_iter()
@@ -122,9 +117,8 @@ impl Server {
     /// synced and closed, the pipeline commits all of it.
     pub async fn stop(self) -> Result<()> {
         info!("stopping");
-        self.stop_listening.send_replace(true);
-        match tokio::time::timeout(DRAIN_TIME, self.listening).await {
-            Ok(done) => done.context("the listener ended unexpectedly")??,
+        match tokio::time::timeout(DRAIN_TIME, self.door.close()).await {
+            Ok(done) => done?,
             Err(_) => warn!(waited_s = DRAIN_TIME.as_secs(), "some requests did not end in time"),
         }
         self.beside.iter().for_each(tokio::task::JoinHandle::abort);
@@ -160,18 +154,18 @@ async fn stop_signal() -> Result<()> {
     Ok(())
 }
 
-async fn listen_until(
-    listener: BoundedListener,
-    routes: Router,
-    mut stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    // Nothing is done to a connection: axum tells the peer's address of a listener that it does not know only behind a tap.
-    let listener = listener.tap_io(|_| {});
-    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-    let stopped = async move {
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    axum::serve(listener, service).with_graceful_shutdown(stopped).await
+/// Answered on this runtime, which serves no connections: however long a question computes, no click waits for it.
+fn aside(routes: Router) -> Router {
+    let runtime = tokio::runtime::Handle::current();
+    routes.layer(from_fn(move |request: Request, next: Next| {
+        // Given up with the connection.
+        let mut answering = JoinSet::new();
+        answering.spawn_on(next.run(request), &runtime);
+        async move {
+            let answered = answering.join_next().await.and_then(Result::ok);
+            answered.unwrap_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+        }
+    }))
 }
 
 fn open_journal(config: &Config, folder: &DataFolder, registry: &mut Registry) -> Result<Arc<DiskJournal>> {

@@ -36,6 +36,8 @@ struct State {
     bytes: usize,
     /// Why nothing more is taken.
     stopped: Option<JournalError>,
+    /// Whether the writer sleeps. To wake it when it does not would cost each append a system call.
+    writer_sleeps: bool,
 }
 
 impl Queue {
@@ -57,7 +59,9 @@ impl Queue {
         }
         state.bytes += append.payload_bytes;
         state.appends.push_back(append);
-        self.arrived.notify_one();
+        if std::mem::take(&mut state.writer_sleeps) {
+            self.arrived.notify_one();
+        }
         Ok(())
     }
 
@@ -71,6 +75,7 @@ impl Queue {
             if state.stopped.is_some() {
                 return None;
             }
+            state.writer_sleeps = true;
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

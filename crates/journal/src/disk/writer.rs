@@ -80,7 +80,8 @@ impl Writer {
             return self.broken(group, &why);
         }
         self.shared.queue.written(payload_bytes);
-        group.into_iter().for_each(|append| append.resolve(Ok(())));
+        // The last first: who awaits several in order is woken once, and then finds all of them resolved.
+        group.into_iter().rev().for_each(|append| append.resolve(Ok(())));
         ControlFlow::Continue(())
     }
 

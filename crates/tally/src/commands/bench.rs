@@ -3,8 +3,14 @@
 
 mod capture;
 mod child;
+mod cpu;
+mod empty_server;
 mod http;
+mod load;
+mod nginx;
 mod pipeline;
+
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -12,7 +18,11 @@ use crate::cli::{BenchArguments, BenchCommand};
 
 pub async fn run(arguments: BenchArguments) -> Result<()> {
     match arguments.what {
-        BenchCommand::Capture { connections, seconds, rounds } => capture::run(connections, seconds, rounds).await,
+        BenchCommand::Capture { connections, seconds, rounds, rate } => {
+            let (time, per_second) = (Duration::from_secs(seconds), f64::from(rate));
+            capture::run(capture::Options { connections, time, rounds, per_second }).await
+        }
+        BenchCommand::EmptyServer { listen } => empty_server::run(listen).await,
         BenchCommand::Pipeline { events, concurrency } => pipeline::run(events, concurrency).await,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -16,10 +17,15 @@ const COUNT_TIME: Duration = Duration::from_secs(120);
 /// How long a server that was told to stop may take: it drains and commits first.
 const STOP_TIME: Duration = Duration::from_secs(90);
 
+/// What systemd sets for a process that gets one socket. `exec` keeps the process id.
+const HAND_OVER: &str = r#"export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&0 </dev/null"#;
+
 pub struct Server {
     /// Holds the log, and the data unless that is elsewhere.
     folder: TempDir,
     port: u16,
+    /// The listening socket, where the server is handed it.
+    socket: Option<TcpListener>,
     process: Option<Child>,
     http: ureq::Agent,
     launch: Launch,
@@ -34,6 +40,8 @@ pub struct Launch {
     pub data: Option<PathBuf>,
     /// A command that runs what follows it, in a way that keeps the process id: `prlimit --nofile=64`.
     pub under: Vec<String>,
+    /// Whether the listening socket is ours, and handed to the process when it starts, as systemd does.
+    pub hands_over_socket: bool,
     /// Whether the log goes to a file that the test reads, instead of to the test's own output.
     pub is_logged: bool,
 }
@@ -53,7 +61,9 @@ impl Server {
 
     /// Everything but the process, which is started by [`Server::restart`] or [`Server::spawn`].
     pub fn prepare(mut launch: Launch) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let socket = launch.hands_over_socket.then_some(socket);
         let http = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(300)))
             .http_status_as_error(false)
@@ -65,7 +75,7 @@ impl Server {
         // First, so that the test's own win.
         let defaults = [("TALLY__PIPELINE__COMMIT_AFTER_MS", "200"), ("TALLY__LOG__LEVEL", "warn")];
         launch.settings.splice(0..0, defaults.map(|(name, value)| (name, value.to_owned())));
-        Self { folder: tempfile::tempdir().unwrap(), port, process: None, http, launch }
+        Self { folder: tempfile::tempdir().unwrap(), port, socket, process: None, http, launch }
     }
 
     /// Starts the process (again) on the same folder and port, waits until it is ready, and says how long that took.
@@ -90,11 +100,15 @@ impl Server {
         if self.launch.is_logged {
             command.stderr(File::create(self.log_path()).unwrap());
         }
-        self.process = Some(command.stdin(Stdio::null()).spawn().unwrap());
+        // Where a socket is handed over, it arrives as standard input and is moved from there.
+        let socket = self.socket.as_ref().map(|socket| OwnedFd::from(socket.try_clone().unwrap()));
+        self.process = Some(command.stdin(socket.map_or_else(Stdio::null, Stdio::from)).spawn().unwrap());
     }
 
     pub fn command(&self) -> Command {
-        let mut words = self.launch.under.iter().map(String::as_str).chain([BINARY]);
+        let hand_over: &[&str] = if self.socket.is_some() { &["sh", "-c", HAND_OVER, "sh"] } else { &[] };
+        let under = self.launch.under.iter().map(String::as_str);
+        let mut words = hand_over.iter().copied().chain(under).chain([BINARY]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words);
         command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--data"]).arg(self.data());

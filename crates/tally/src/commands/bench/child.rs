@@ -1,4 +1,5 @@
-//! A server as a child process, in a folder that goes with it.
+//! What is measured: servers as child processes, in a folder that goes with them. Their CPU time and memory are read from the
+//! kernel.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -8,54 +9,98 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Clock ticks a second in /proc (USER_HZ: 100 on every Linux that runs this).
-const TICKS_PER_S: f64 = 100.0;
+use super::cpu::CpuTime;
+
 const START_TIME: Duration = Duration::from_secs(30);
 
 pub(super) struct ServerProcess {
     child: Child,
+    /// Whether it has processes of its own, which it ends when it is told to.
+    pub is_parent: bool,
     pub address: SocketAddr,
     pub data: PathBuf,
 }
 
 impl ServerProcess {
+    /// `tally serve`, ready.
     pub async fn start() -> Result<Self> {
+        let server = Self::spawn("serve", |command, address, data| {
+            command
+                .args(["serve", "--listen", &address.to_string(), "--data"])
+                .arg(data)
+                .env("TALLY__LOG__LEVEL", "warn");
+        })?;
+        server.wait_until("/readyz").await
+    }
+
+    /// The same HTTP stack, answering 204 without work.
+    pub async fn start_empty() -> Result<Self> {
+        let server = Self::spawn("empty", |command, address, _| {
+            command.args(["bench", "empty-server", "--listen", &address.to_string()]);
+        })?;
+        server.wait_until("/healthz").await
+    }
+
+    /// What `program` starts, told where to listen and where its files may go.
+    fn spawn(name: &str, arguments: impl FnOnce(&mut Command, SocketAddr, &Path)) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        Self::spawn_command(name, &mut command, arguments)
+    }
+
+    pub fn spawn_command(
+        name: &str,
+        command: &mut Command,
+        arguments: impl FnOnce(&mut Command, SocketAddr, &Path),
+    ) -> Result<Self> {
         // A free port, as far as one can know.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let data = std::env::temp_dir().join(format!("tally-bench-{}", std::process::id()));
-        let child = Command::new(std::env::current_exe()?)
-            .args(["serve", "--listen", &address.to_string(), "--data"])
-            .arg(&data)
-            .env("TALLY__LOG__LEVEL", "warn")
-            .stdout(Stdio::null())
-            .spawn()
-            .context("cannot start the server")?;
-        let server = Self { child, address, data };
+        let data = std::env::temp_dir().join(format!("tally-bench-{name}-{}", std::process::id()));
+        fs::create_dir_all(&data)?;
+        arguments(command, address, &data);
+        let child = command.stdout(Stdio::null()).spawn().context("cannot start the server")?;
+        Ok(Self { child, is_parent: false, address, data })
+    }
+
+    pub async fn wait_until(self, path: &str) -> Result<Self> {
         let started = Instant::now();
-        while reqwest::get(format!("{}/readyz", server.url()))
-            .await
-            .map_or(true, |answer| !answer.status().is_success())
-        {
+        let url = format!("{}{path}", self.url());
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        while http.get(&url).send().await.map_or(true, |answer| answer.status().as_u16() >= 400) {
             if started.elapsed() > START_TIME {
                 bail!("the server did not become ready within {} s", START_TIME.as_secs());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Ok(server)
+        Ok(self)
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
+    /// A metric without labels.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let text = reqwest::get(format!("{}/metrics", self.url())).await?.text().await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
+        value.with_context(|| format!("the server has no metric `{name}`"))
+    }
+
+    /// CPU time so far, by thread.
+    pub fn cpu_time(&self) -> Result<CpuTime> {
+        let id = self.child.id();
+        let mut time = CpuTime::of(id)?;
+        if self.is_parent {
+            let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+            for child in children.split_whitespace() {
+                time.all_s += CpuTime::of(child.parse()?)?.all_s;
+            }
+        }
+        Ok(time)
+    }
+
     /// CPU time so far, of all its threads.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
-            .context("cannot read the server's CPU time")?;
-        // After the name, which may hold anything, in brackets: utime and stime are the 12th and 13th fields.
-        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
-        Ok(ticks.sum::<f64>() / TICKS_PER_S)
+        Ok(self.cpu_time()?.all_s)
     }
 
     /// The most memory that it has held.
@@ -70,7 +115,9 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        if !self.is_parent || Command::new("kill").arg(self.child.id().to_string()).status().is_err() {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.data);
     }

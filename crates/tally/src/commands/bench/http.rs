@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -36,13 +36,45 @@ impl Connection {
 
 /// The status, once the answer is there to its end.
 fn whole_answer(bytes: &[u8]) -> Result<Option<u16>> {
-    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let head = std::str::from_utf8(&bytes[..end])?.to_ascii_lowercase();
-    let status =
-        head.split_whitespace().nth(1).and_then(|status| status.parse().ok()).context("an answer without a status")?;
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-    let Some(length) = length.map(|length| length.trim().parse::<usize>()).transpose()? else {
-        bail!("an answer without a length");
-    };
-    Ok((bytes.len() >= end + 4 + length).then_some(status))
+    let (mut status, mut length, mut head_bytes) = (None, None, 0);
+    for line in bytes.split(|byte| *byte == b'\n') {
+        head_bytes += line.len() + 1;
+        let Some(status) = status else {
+            status = line.get(9..12).and_then(number);
+            continue;
+        };
+        if line == b"\r" {
+            let Some(length) = length.or((status == 204).then_some(0)) else { bail!("an answer without a length") };
+            return Ok((bytes.len() >= head_bytes + length).then_some(status as u16));
+        }
+        let (name, value) = line.split_at_checked(LENGTH.len()).unwrap_or_default();
+        if name.eq_ignore_ascii_case(LENGTH) {
+            length = number(value.trim_ascii());
+        }
+    }
+    Ok(None)
+}
+
+const LENGTH: &[u8] = b"content-length:";
+
+fn number(digits: &[u8]) -> Option<usize> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_at_its_last_byte_and_not_before() {
+        for (answer, status) in [
+            ("HTTP/1.1 202 Accepted\r\nContent-Length: 4\r\ndate: x\r\n\r\nabcd", 202),
+            ("HTTP/1.1 204 No Content\r\ndate: x\r\n\r\n", 204),
+        ] {
+            for end in 0..answer.len() {
+                assert_eq!(whole_answer(&answer.as_bytes()[..end]).unwrap(), None, "{end} bytes of {answer:?}");
+            }
+            assert_eq!(whole_answer(answer.as_bytes()).unwrap(), Some(status));
+        }
+    }
 }

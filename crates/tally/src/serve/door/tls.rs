@@ -1,0 +1,121 @@
+//! TLS from two PEM files. What is wrong with them stops the start; what goes wrong with them later is said, and the
+//! certificate that was good stays in use. New files are taken up by themselves, for connections that begin after that.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tracing::{error, info};
+
+use super::metrics::DoorMetrics;
+use crate::config::TlsConfig;
+
+/// How often the files are looked at. A certificate is renewed weeks before it ends.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+pub(super) struct Tls {
+    files: TlsConfig,
+    loaded: Mutex<Loaded>,
+    metrics: DoorMetrics,
+}
+
+struct Loaded {
+    /// What the files held when they were last looked at, good or not; or why they could not be read.
+    seen: Result<Pem, String>,
+    config: Arc<ServerConfig>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Pem {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Tls {
+    /// None where no certificate is configured.
+    pub fn open(files: &TlsConfig, metrics: &DoorMetrics) -> Result<Option<Arc<Self>>> {
+        if !files.is_on() {
+            return Ok(None);
+        }
+        let pem = Pem::read(files)?;
+        let loaded = Mutex::new(Loaded { config: server_config(files, &pem)?, seen: Ok(pem) });
+        Ok(Some(Arc::new(Self { files: files.clone(), loaded, metrics: metrics.clone() })))
+    }
+
+    /// For one handshake, with the certificate of this moment.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        TlsAcceptor::from(Arc::clone(&loaded.config))
+    }
+
+    /// Takes up files that change, until it is time to go.
+    pub async fn watch(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                _ = closing.wait_for(|closing| *closing) => return,
+            }
+            let tls = Arc::clone(&self);
+            // The files may lie on a share that hangs.
+            let _ = tokio::task::spawn_blocking(move || tls.look()).await;
+        }
+    }
+
+    fn look(&self) {
+        let read = Pem::read(&self.files).map_err(|error| format!("{error:#}"));
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if read == loaded.seen {
+            return;
+        }
+        let taken = match &read {
+            Ok(pem) => server_config(&self.files, pem).map_err(|error| format!("{error:#}")),
+            Err(why) => Err(why.clone()),
+        };
+        loaded.seen = read;
+        match taken {
+            Ok(config) => {
+                loaded.config = config;
+                self.metrics.tls_reloads.inc();
+                info!(certificate = %self.files.certificate.display(), "a new certificate is in use");
+            }
+            Err(error) => {
+                self.metrics.tls_reload_failures.inc();
+                error!(error, "the new certificate cannot be used; the old one stays in use");
+            }
+        }
+    }
+}
+
+impl Pem {
+    fn read(files: &TlsConfig) -> Result<Self> {
+        let read = |path: &Path, setting: &str| {
+            std::fs::read(path).with_context(|| format!("cannot read `{}`, which `{setting}` names", path.display()))
+        };
+        Ok(Self { certificate: read(&files.certificate, "tls.certificate")?, key: read(&files.key, "tls.key")? })
+    }
+}
+
+fn server_config(files: &TlsConfig, pem: &Pem) -> Result<Arc<ServerConfig>> {
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    let chain = CertificateDer::pem_slice_iter(&pem.certificate).collect::<Result<Vec<_>, _>>();
+    let chain =
+        chain.with_context(|| format!("`{certificate}` is no PEM file; write the chain, our certificate first"))?;
+    ensure!(!chain.is_empty(), "`{certificate}` holds no certificate; write the chain as PEM, our certificate first");
+    let key_der = PrivateKeyDer::from_pem_slice(&pem.key);
+    let key_der = key_der.with_context(|| format!("`{key}` holds no private key; write it as PEM, not encrypted"))?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key_der)
+        .with_context(|| format!("the certificate in `{certificate}` and the key in `{key}` do not make a pair"))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
