@@ -3,14 +3,23 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::{HeaderMap, HeaderName, header};
-use tally_model::Country;
+use axum::http::{HeaderMap, HeaderName, Method, header};
+use tally_model::{Country, Purpose};
 
 use crate::hash::HashKey;
 use crate::network::Network;
 use crate::parse::{REFERRER_BYTES_MAX, USER_AGENT_BYTES_MAX, cut};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
+/// What browsers say where they fetch ahead of the person: today's header (`prefetch`, `prefetch;prerender`), its two forerunners,
+/// and that of Safari's previews.
+const PURPOSES: [(HeaderName, &str); 4] = [
+    (HeaderName::from_static("sec-purpose"), "prefetch"),
+    (HeaderName::from_static("purpose"), "prefetch"),
+    (HeaderName::from_static("x-moz"), "prefetch"),
+    (HeaderName::from_static("x-purpose"), "preview"),
+];
 
 /// Whose word we take about somebody else.
 pub(crate) struct Proxies {
@@ -25,12 +34,15 @@ pub(crate) struct Client {
     pub user_agent: Option<String>,
     pub referrer: Option<String>,
     pub country: Option<Country>,
+    pub purpose: Option<Purpose>,
+    /// Global Privacy Control, where the browser says it.
+    pub gpc: Option<bool>,
     /// Whether it is a server of our own with no visitor behind it: its bodies may say whose `ip` and `user_agent` it was.
     pub speaks_for_others: bool,
 }
 
 impl Client {
-    pub fn of(peer: IpAddr, headers: &HeaderMap, proxies: &Proxies, key: &HashKey) -> Self {
+    pub fn of(peer: IpAddr, method: &Method, headers: &HeaderMap, proxies: &Proxies, key: &HashKey) -> Self {
         let peer = peer.to_canonical();
         let (visitor, known) = visitor(peer, headers, proxies);
         Self {
@@ -38,6 +50,9 @@ impl Client {
             user_agent: text(headers, &header::USER_AGENT, USER_AGENT_BYTES_MAX),
             referrer: text(headers, &header::REFERER, REFERRER_BYTES_MAX),
             country: proxies.country(peer, headers),
+            purpose: purpose(method, headers),
+            // No other value is defined (W3C Global Privacy Control).
+            gpc: headers.get(SEC_GPC).filter(|value| *value == "1").map(|_| true),
             speaks_for_others: known && proxies.trusts(visitor),
         }
     }
@@ -62,6 +77,17 @@ impl Proxies {
         let country = Country::parse(headers.get(header)?.to_str().ok()?)?;
         (country.as_str() != "XX").then_some(country)
     }
+}
+
+fn purpose(method: &Method, headers: &HeaderMap) -> Option<Purpose> {
+    let says = |(name, token): &(HeaderName, &str)| {
+        let value = headers.get(name).map(|value| value.as_bytes()).unwrap_or_default();
+        value.get(..token.len()).is_some_and(|start| start.eq_ignore_ascii_case(token.as_bytes()))
+    };
+    if PURPOSES.iter().any(says) {
+        return Some(Purpose::Prefetch);
+    }
+    (method == Method::HEAD).then_some(Purpose::Head)
 }
 
 /// The right-most address of `X-Forwarded-For` that is not ours: everything left of it is the sender's own claim.
@@ -107,7 +133,7 @@ mod tests {
             headers.append(FORWARDED_FOR, value.parse().unwrap());
         }
         let key = HashKey::from_bytes([7; 32]);
-        let client = Client::of(peer.parse().unwrap(), &headers, &proxies(), &key);
+        let client = Client::of(peer.parse().unwrap(), &Method::GET, &headers, &proxies(), &key);
         assert_eq!(client.ip_hash, Some(key.ip(expected.parse().unwrap())), "{peer} with {forwarded_for:?}");
         assert_eq!(client.speaks_for_others, speaks_for_others, "{peer} with {forwarded_for:?}");
     }
@@ -120,6 +146,23 @@ mod tests {
         check("10.0.0.1", &["1.1.1.1, 198.51.100.4", "10.0.0.2"], "198.51.100.4", false);
         check("127.0.0.1", &["198.51.100.4:4711"], "198.51.100.4", false);
         check("::ffff:10.0.0.1", &["[2001:db8::1]:443"], "2001:db8::1", false);
+    }
+
+    #[test]
+    fn what_is_fetched_ahead_or_looked_up_says_so() {
+        let check = |method: Method, name: &'static str, value: &'static str, expected| {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().unwrap())]);
+            assert_eq!(purpose(&method, &headers), expected, "{method} {name}: {value}");
+        };
+        check(Method::GET, "sec-purpose", "prefetch", Some(Purpose::Prefetch));
+        check(Method::GET, "sec-purpose", "prefetch;prerender", Some(Purpose::Prefetch));
+        check(Method::GET, "purpose", "Prefetch", Some(Purpose::Prefetch));
+        check(Method::GET, "x-moz", "prefetch", Some(Purpose::Prefetch));
+        check(Method::GET, "x-purpose", "preview", Some(Purpose::Prefetch));
+        check(Method::HEAD, "purpose", "prefetch", Some(Purpose::Prefetch));
+        check(Method::HEAD, "accept", "*/*", Some(Purpose::Head));
+        check(Method::GET, "purpose", "navigation", None);
+        check(Method::GET, "accept", "prefetch", None);
     }
 
     #[test]

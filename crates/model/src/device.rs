@@ -16,7 +16,7 @@ pub struct Device {
 const UNKNOWN: &str = "other";
 
 /// Tokens by which robots name themselves; compared in lower case.
-const ROBOT_TOKENS: [&str; 14] = [
+const ROBOT_TOKENS: [&str; 13] = [
     "googlebot",
     "bingbot",
     "crawler",
@@ -24,13 +24,33 @@ const ROBOT_TOKENS: [&str; 14] = [
     "slurp",
     "headlesschrome",
     "phantomjs",
-    "facebookexternalhit",
     "curl/",
     "wget/",
     "python-requests",
     "python-urllib",
     "go-http-client",
     "scrapy",
+];
+
+/// The robots that show where a link leads, in a chat, a mail or a feed; compared in lower case. WhatsApp stands apart, since its
+/// name alone begins the agent.
+const PREVIEW_TOKENS: [&str; 16] = [
+    "facebookexternalhit",
+    "facebot",
+    "slackbot",
+    "slack-imgproxy",
+    "twitterbot",
+    "telegrambot",
+    "discordbot",
+    "linkedinbot",
+    "skypeuripreview",
+    "microsoftpreview",
+    "redditbot",
+    "pinterestbot",
+    "vkshare",
+    "embedly",
+    "iframely",
+    "mastodon/",
 ];
 
 const OS_TOKENS: [(&str, &str); 12] = [
@@ -99,10 +119,20 @@ impl Device {
     }
 }
 
+/// Whether the agent is a service that shows where a link leads. Each of them is a declared robot too.
+pub fn is_link_preview(user_agent: &str) -> bool {
+    is_preview(&user_agent.to_ascii_lowercase())
+}
+
+fn is_preview(agent: &str) -> bool {
+    agent.starts_with("whatsapp/") || PREVIEW_TOKENS.iter().any(|token| agent.contains(token))
+}
+
 /// A robot names itself by one of the known tokens, or by a product token that ends in `bot` (`AdsBot/2.1`). The bare
 /// letters within a longer word prove nothing: people's browsers carry them too.
 fn is_declared_robot(agent: &str) -> bool {
     ROBOT_TOKENS.iter().any(|token| agent.contains(token))
+        || is_preview(agent)
         || agent
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
             .any(|word| word.ends_with("bot") && word != "cubot")
@@ -143,6 +173,29 @@ mod tests {
         check("Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 5.1; Trident/4.0)", "desktop", "windows", "ie");
         check("Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0", "desktop", "linux", "firefox");
         check("", "other", "other", "other");
+    }
+
+    #[test]
+    fn what_previews_links_is_a_robot_and_what_opens_them_in_an_app_is_a_person() {
+        for preview in [
+            "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
+            "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
+            "WhatsApp/2.23.20.0 A",
+            "TelegramBot (like TwitterBot)",
+            "Mozilla/5.0 (compatible; Discordbot/2.0; +https://discordapp.com)",
+            "LinkedInBot/1.0 (compatible; Mozilla/5.0; +http://www.linkedin.com)",
+            "Mozilla/5.0 (Windows NT 6.1; WOW64) SkypeUriPreview Preview/0.5 skype-url-preview@microsoft.com",
+        ] {
+            assert!(is_link_preview(preview) && Device::of(Some(preview)).is_robot(), "{preview} passed for a person");
+        }
+        for person in [
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148 [FBAN/FBIOS;FBAV/470.0]",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 Mobile/21F90 [Pinterest/iOS]",
+            "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/126.0 Mobile Safari/537.36 Instagram 334.0",
+        ] {
+            assert!(!is_link_preview(person) && !Device::of(Some(person)).is_robot(), "{person} was taken for a robot");
+        }
+        assert!(!is_link_preview("Mozilla/5.0 (compatible; Googlebot/2.1)"), "a crawler shows nobody anything");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
-use tally_model::{Entropy, Event, EventId, Kind, Region};
+use tally_model::{Entropy, Event, EventId, Kind, Privacy, Region};
 use uuid::{Builder, Uuid};
 
-use super::checks;
 use super::field::Field;
 use super::found::Found;
 use super::props::Props;
+use super::{checks, privacy};
 use crate::client::Client;
 use crate::error::Fault;
 use crate::hash::HashKey;
@@ -30,13 +30,14 @@ pub(crate) struct EventBuilder<'a> {
     event: Event,
     id: Option<EventId>,
     kind: Option<Kind>,
+    privacy: Privacy,
     props: Props<'a>,
 }
 
 impl<'a> EventBuilder<'a> {
     pub fn new(stamp: &'a Stamp<'a>) -> Self {
         let event = Event::new(Uuid::nil(), Kind::Impression, stamp.received_at_us, "", "");
-        Self { stamp, event, id: None, kind: stamp.kind, props: Props::default() }
+        Self { stamp, event, id: None, kind: stamp.kind, privacy: Privacy::default(), props: Props::default() }
     }
 
     /// Sets a field of the contract. Null is absent. A field that is set twice keeps the last value (`segments`: all).
@@ -45,7 +46,7 @@ impl<'a> EventBuilder<'a> {
             return Ok(());
         }
         let client = self.stamp.client;
-        let event = &mut self.event;
+        let (event, privacy) = (&mut self.event, &mut self.privacy);
         match field {
             Field::EventId => self.id = Some(checks::event_id(field, &found)?),
             Field::Kind => self.kind = Some(checks::kind(field, &found)?),
@@ -70,6 +71,7 @@ impl<'a> EventBuilder<'a> {
             Field::X => event.x = Some(checks::number(field, &found)?),
             Field::Y => event.y = Some(checks::number(field, &found)?),
             Field::Country => event.country = Some(checks::country(field, &found)?),
+            Field::Subdivision => event.subdivision = Some(checks::subdivision(field, &found)?),
             Field::AgeGroup => event.age_group = checks::id(field, &found)?,
             Field::Gender => event.gender = checks::id(field, &found)?,
             Field::Segments => checks::segments(field, found, &mut event.segments)?,
@@ -77,6 +79,12 @@ impl<'a> EventBuilder<'a> {
             Field::RevenueMicros => event.revenue_micros = checks::micros(field, &found)?,
             Field::Currency => event.currency = Some(checks::currency(field, &found)?),
             Field::ClickId => event.click_id = checks::id(field, &found)?,
+            Field::Gdpr => privacy.gdpr = privacy::flag(field, &found)?,
+            Field::GdprConsent => privacy.gdpr_consent = privacy::consent(field, &found)?,
+            Field::Gpp => privacy.gpp = privacy::consent(field, &found)?,
+            Field::GppSid => privacy.gpp_sid = privacy::sections(field, &found)?,
+            Field::UsPrivacy => privacy.us_privacy = privacy::us_privacy(field, &found)?,
+            Field::Gpc => privacy.gpc = privacy::flag(field, &found)?,
             Field::Props => self.props.merge_owned(checks::text(field, &found)?)?,
         }
         Ok(())
@@ -97,7 +105,7 @@ impl<'a> EventBuilder<'a> {
 
     /// The event whole, or what it lacks.
     pub fn finish(self) -> Result<Event, Fault> {
-        let Self { stamp, mut event, id, kind, props } = self;
+        let Self { stamp, mut event, id, kind, mut privacy, props } = self;
         let client = stamp.client;
         event.kind = kind.ok_or_else(|| missing(Field::Kind, "give `impression`, `click` or `conversion`"))?;
         if !(event.kind == Kind::Conversion && event.click_id.is_some()) {
@@ -112,7 +120,21 @@ impl<'a> EventBuilder<'a> {
         event.ip_hash = event.ip_hash.or(client.ip_hash);
         event.user_agent = event.user_agent.or_else(|| client.user_agent.clone());
         event.referrer = event.referrer.or_else(|| client.referrer.clone());
+        if let Some(subdivision) = &event.subdivision {
+            let country = *event.country.get_or_insert(subdivision.country());
+            if country != subdivision.country() {
+                let what = format!("{:?} is not in {:?}", subdivision.as_str(), country.as_str());
+                return Err(Fault::new(
+                    Field::Subdivision.as_str(),
+                    what,
+                    "give `country` and `subdivision` of one place",
+                ));
+            }
+        }
         event.country = event.country.or(client.country);
+        event.purpose = client.purpose;
+        privacy.gpc = privacy.gpc.or(client.gpc);
+        event.privacy = privacy.some();
         event.region = Region::of(event.country);
         event.props = props.finish()?;
         Ok(event)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::Method;
 use tally_journal::JournalError;
-use tally_model::Kind;
+use tally_model::{Kind, Purpose};
 
 use super::{Door, Mood, NOW_US, STRANGER, request};
 
@@ -32,7 +32,20 @@ async fn a_head_gets_the_same_answer_and_its_event_is_marked() {
     let door = Door::new();
     let answer = door.send(request(Method::HEAD, SHOP, STRANGER, &[], "")).await.expect(302);
     assert!(answer.headers["location"].to_str().unwrap().starts_with("https://shop.example/shoes?size=42&click_id="));
-    assert_eq!(door.event().props.as_deref(), Some(r#"{"http_method":"HEAD"}"#));
+    let event = door.event();
+    assert_eq!((event.purpose, event.props), (Some(Purpose::Head), None));
+}
+
+#[tokio::test]
+async fn what_is_fetched_ahead_gets_the_same_answer_and_its_event_is_marked() {
+    for path in [SHOP, "/v1/pixel.gif?campaign_id=c&ad_id=a"] {
+        let door = Door::new();
+        let person = door.get(path).await;
+        let machine = door.send(request(Method::GET, path, STRANGER, &[("sec-purpose", "prefetch")], "")).await;
+        assert_eq!((machine.status, machine.body), (person.status, person.body), "{path}");
+        let purposes: Vec<_> = door.events().iter().map(|event| event.purpose).collect();
+        assert!(purposes.contains(&None) && purposes.contains(&Some(Purpose::Prefetch)), "{path}: {purposes:?}");
+    }
 }
 
 #[tokio::test]

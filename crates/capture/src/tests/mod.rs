@@ -6,6 +6,7 @@ mod event;
 mod garbage;
 mod journal;
 mod person;
+mod privacy;
 mod socket;
 
 use std::net::SocketAddr;
