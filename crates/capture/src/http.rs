@@ -21,8 +21,9 @@ use crate::append::Records;
 use crate::body::{self, BATCH_BYTES_DECOMPRESSED_MAX, BATCH_BYTES_MAX, EVENT_BYTES_MAX, Encoding, Share};
 use crate::client::Client;
 use crate::error::{CaptureError, Fault, LineFault};
+use crate::macros;
 use crate::parse::{self, EventBuilder, Stamp};
-use crate::redirect::with_click_id;
+use crate::redirect::Link;
 
 /// How long a person waits for our disk before going on. Longer is felt as a broken link.
 const REDIRECT_WAIT: Duration = Duration::from_millis(250);
@@ -148,12 +149,11 @@ async fn batch(State(capture): State<Arc<Capture>>, request: Request) -> Result<
 async fn click(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request);
     let query = request.uri().query().unwrap_or_default();
-    let to = parse::pairs(query).find(|(name, _)| name == "to").map(|(_, to)| to);
-    let destination = capture.checked(capture.redirect_hosts.destination(to.as_deref()))?;
+    let link = Link::of(query);
     let stamp = capture.stamp(&client, Some(Kind::Click));
-    let pairs = parse::pairs(query).filter(|(name, _)| name != "to");
-    let event = capture.checked(event_from_pairs(pairs, &stamp))?;
-    let location = with_click_id(destination, &event.id.to_string());
+    let event = capture.checked(event_from_pairs(link.fields(), &stamp))?;
+    let destination = capture.checked(capture.redirects.destination(&link, &event))?;
+    let location = macros::filled(destination, &event);
     // The one answer that may leave before the record is durable (invariant 1): the person is worth more than the click.
     let kept = tokio::time::timeout(REDIRECT_WAIT, capture.keep(&event)).await;
     if !matches!(kept, Ok(Ok(()))) {

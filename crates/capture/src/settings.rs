@@ -1,5 +1,7 @@
 //! What an operator decides about capture. Limits are not among it: they are constants beside the code that keeps them.
 
+use std::collections::HashMap;
+
 use axum::http::HeaderName;
 use serde::Deserialize;
 
@@ -12,6 +14,8 @@ use crate::redirect::{HostPattern, RedirectHosts};
 pub struct CaptureSettings {
     /// Hosts that `/v1/click` may redirect to: `shop.example.com`, or `*.example.com` for every host below. Empty: none.
     pub redirect_hosts: Vec<String>,
+    /// Campaigns whose clicks may be redirected to these hosts only, instead of those above.
+    pub campaign_redirect_hosts: Vec<CampaignHosts>,
     /// Addresses or CIDR blocks of our own proxies and servers; loopback always is one. A proxy must set
     /// `X-Forwarded-For`: without it, what it passes on is taken for its own word.
     pub trusted_proxies: Vec<String>,
@@ -19,10 +23,19 @@ pub struct CaptureSettings {
     pub country_header: String,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CampaignHosts {
+    pub campaign_id: String,
+    pub hosts: Vec<String>,
+}
+
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SettingsError {
-    #[error("`capture.redirect_hosts` has `{0}`, which is no host; write `shop.example.com` or `*.example.com`")]
+    #[error("a list of hosts to redirect to has `{0}`, which is no host; write `shop.example.com` or `*.example.com`")]
     RedirectHost(String),
+    #[error("`capture.campaign_redirect_hosts` names campaign `{0}` twice; put all of its hosts into one list")]
+    CampaignTwice(String),
     #[error(
         "`capture.trusted_proxies` has `{0}`, which is no network; write an address or a block such as `10.0.0.0/8`"
     )]
@@ -36,6 +49,7 @@ impl CaptureSettings {
     pub fn check(&self) -> Result<(), SettingsError> {
         self.proxies()?;
         self.redirect_hosts()?;
+        self.campaign_redirect_hosts()?;
         Ok(())
     }
 
@@ -53,9 +67,23 @@ impl CaptureSettings {
     }
 
     pub(crate) fn redirect_hosts(&self) -> Result<RedirectHosts, SettingsError> {
-        let pattern = |text: &String| HostPattern::parse(text).ok_or_else(|| SettingsError::RedirectHost(text.clone()));
-        Ok(RedirectHosts(self.redirect_hosts.iter().map(pattern).collect::<Result<_, _>>()?))
+        hosts(&self.redirect_hosts)
     }
+
+    pub(crate) fn campaign_redirect_hosts(&self) -> Result<HashMap<String, RedirectHosts>, SettingsError> {
+        let mut of_campaigns = HashMap::new();
+        for CampaignHosts { campaign_id, hosts: list } in &self.campaign_redirect_hosts {
+            if of_campaigns.insert(campaign_id.clone(), hosts(list)?).is_some() {
+                return Err(SettingsError::CampaignTwice(campaign_id.clone()));
+            }
+        }
+        Ok(of_campaigns)
+    }
+}
+
+fn hosts(list: &[String]) -> Result<RedirectHosts, SettingsError> {
+    let pattern = |text: &String| HostPattern::parse(text).ok_or_else(|| SettingsError::RedirectHost(text.clone()));
+    Ok(RedirectHosts(list.iter().map(pattern).collect::<Result<_, _>>()?))
 }
 
 #[cfg(test)]
@@ -66,6 +94,12 @@ mod tests {
     fn a_wrong_setting_is_named_with_its_cure() {
         let hosts = CaptureSettings { redirect_hosts: vec!["https://shop.example".into()], ..Default::default() };
         assert_eq!(hosts.check(), Err(SettingsError::RedirectHost("https://shop.example".into())));
+        let spring = |host: &str| CampaignHosts { campaign_id: "spring".into(), hosts: vec![host.into()] };
+        let twice = vec![spring("a.example"), spring("b.example")];
+        let twice = CaptureSettings { campaign_redirect_hosts: twice, ..Default::default() };
+        assert_eq!(twice.check(), Err(SettingsError::CampaignTwice("spring".into())));
+        let wrong = CaptureSettings { campaign_redirect_hosts: vec![spring("*")], ..Default::default() };
+        assert_eq!(wrong.check(), Err(SettingsError::RedirectHost("*".into())));
         let proxies = CaptureSettings { trusted_proxies: vec!["10.0.0.0/40".into()], ..Default::default() };
         assert!(proxies.check().unwrap_err().to_string().contains("10.0.0.0/8"));
         let header = CaptureSettings { country_header: "cf country".into(), ..Default::default() };

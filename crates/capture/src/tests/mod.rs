@@ -22,10 +22,11 @@ use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tally_journal::{Journal, JournalError, MemoryJournal, Reader, Receipt, Record};
 use tally_model::{Event, ManualClock, Positions, SeededEntropy, decode_record};
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
-use crate::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, router};
+use crate::{CampaignHosts, Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, router};
 
 /// 2023-11-14T22:13:20Z
 pub(super) const NOW_US: i64 = 1_700_000_000_000_000;
@@ -115,6 +116,8 @@ pub(super) struct Door {
     pub capture: Arc<Capture>,
     pub journal: Arc<MoodyJournal>,
     pub registry: Registry,
+    /// Holds the signing keys, once a test makes some.
+    pub keys: TempDir,
 }
 
 pub(super) struct Answer {
@@ -132,8 +135,13 @@ impl Door {
         let journal =
             Arc::new(MoodyJournal { memory: MemoryJournal::new(4), mood: Mutex::new(mood), silent: Mutex::default() });
         let mut registry = Registry::default();
+        let keys = tempfile::tempdir().unwrap();
         let settings = CaptureSettings {
             redirect_hosts: vec!["shop.example".into(), "*.brand.example".into()],
+            campaign_redirect_hosts: vec![CampaignHosts {
+                campaign_id: "strict".into(),
+                hosts: vec!["strict.example".into()],
+            }],
             trusted_proxies: vec!["10.0.0.0/8".into()],
             country_header: "cf-ipcountry".into(),
         };
@@ -142,11 +150,12 @@ impl Door {
             clock: Arc::new(ManualClock::at_us(NOW_US)),
             entropy: Arc::new(SeededEntropy::new(1)),
             key: HashKey::from_bytes([7; 32]),
+            signing_keys: Some(keys.path().join("signing.keys")),
             settings,
             metrics: CaptureMetrics::register(&mut registry),
         };
         let capture = Arc::new(Capture::new(parts).unwrap());
-        Self { router: router(Arc::clone(&capture)), capture, journal, registry }
+        Self { router: router(Arc::clone(&capture)), capture, journal, registry, keys }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

@@ -11,6 +11,7 @@ mod load;
 mod operations;
 mod peers;
 mod real_data;
+mod redirect;
 mod resources;
 mod restart;
 mod server;
