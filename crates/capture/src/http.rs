@@ -19,7 +19,7 @@ use tally_model::{Event, EventId, Kind};
 use crate::Capture;
 use crate::append::Records;
 use crate::body::{self, BATCH_BYTES_DECOMPRESSED_MAX, BATCH_BYTES_MAX, EVENT_BYTES_MAX, Encoding, Share};
-use crate::client::Client;
+use crate::client::{Client, Sources};
 use crate::error::{CaptureError, Fault, LineFault};
 use crate::macros;
 use crate::parse::{self, EventBuilder, Stamp};
@@ -214,7 +214,9 @@ impl Capture {
     fn client(&self, request: &Request) -> Client {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(address)| address.ip());
-        Client::of(peer, request.method(), request.headers(), &self.proxies, &self.key)
+        let geo = self.geo.held();
+        let sources = Sources { proxies: &self.proxies, key: &self.key, geo: geo.as_deref() };
+        Client::of(peer, request.method(), request.headers(), &sources)
     }
 
     async fn read(

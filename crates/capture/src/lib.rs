@@ -6,6 +6,7 @@ mod body;
 mod client;
 mod error;
 mod file;
+mod geo;
 mod hash;
 mod http;
 mod macros;
@@ -36,6 +37,7 @@ pub use signing::SigningKeys;
 use body::Budget;
 use client::{Client, Proxies};
 use file::WatchedFile;
+use geo::GeoTable;
 use parse::Stamp;
 use redirect::Redirects;
 
@@ -67,6 +69,7 @@ pub struct Capture {
     entropy: Arc<dyn Entropy>,
     key: HashKey,
     proxies: Proxies,
+    geo: WatchedFile<GeoTable>,
     redirects: Redirects,
     budget: Budget,
     metrics: CaptureMetrics,
@@ -81,7 +84,15 @@ impl Capture {
             Some(path) => WatchedFile::open(path, SigningKeys::load)?,
             None => WatchedFile::none(SigningKeys::load),
         };
+        let geo = match settings.geo_file.as_str() {
+            "" => WatchedFile::none(GeoTable::load),
+            path => WatchedFile::open(path.into(), GeoTable::load)?,
+        };
+        if geo.held().is_none() && !settings.geo_file.is_empty() {
+            return Err(SettingsError::GeoFile(settings.geo_file).into());
+        }
         Ok(Self {
+            geo,
             proxies: settings.proxies()?,
             redirects: Redirects {
                 hosts: settings.redirect_hosts()?,
@@ -100,7 +111,7 @@ impl Capture {
 
     /// Reads anew the files that have changed. To be called every few seconds, where it may wait for a disk.
     pub fn refresh(&self) {
-        let refreshed = [("signing_keys", self.redirects.keys.refresh())];
+        let refreshed = [("signing_keys", self.redirects.keys.refresh()), ("geography", self.geo.refresh())];
         for (file, refreshed) in refreshed {
             match refreshed {
                 Ok(false) => {}
@@ -116,7 +127,7 @@ impl Capture {
     /// What an event gets from here rather than from its sender. Taken after the body was read: that is when it was received.
     fn stamp<'a>(&'a self, client: &'a Client, kind: Option<Kind>) -> Stamp<'a> {
         let received_at_us = self.clock.now_us();
-        Stamp { received_at_us, key: &self.key, entropy: self.entropy.as_ref(), client, kind }
+        Stamp { received_at_us, key: &self.key, entropy: self.entropy.as_ref(), client, geo: self.geo.held(), kind }
     }
 }
 

@@ -6,6 +6,7 @@ use axum::http::HeaderName;
 use serde::Deserialize;
 
 use crate::client::Proxies;
+use crate::geo::PlaceHeaders;
 use crate::network::Network;
 use crate::redirect::{HostPattern, RedirectHosts};
 
@@ -19,8 +20,12 @@ pub struct CaptureSettings {
     /// Addresses or CIDR blocks of our own proxies and servers; loopback always is one. A proxy must set
     /// `X-Forwarded-For`: without it, what it passes on is taken for its own word.
     pub trusted_proxies: Vec<String>,
-    /// Header in which a trusted proxy names the visitor's country, such as `cf-ipcountry`. Empty: none does.
+    /// The CDN in front, which names the visitor's place in its headers: `cloudflare`, `cloudfront`, `fastly`, `akamai`. Empty: none.
+    pub cdn: String,
+    /// Instead of that, the header in which a trusted proxy names the visitor's country. Empty: none does.
     pub country_header: String,
+    /// A file in MaxMind's format that tells where an address is, for visitors of whom no proxy says it. Empty: none.
+    pub geo_file: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -42,6 +47,12 @@ pub enum SettingsError {
     TrustedProxy(String),
     #[error("`capture.country_header` is `{0}`, which is no header name; write one such as `cf-ipcountry`, or nothing")]
     CountryHeader(String),
+    #[error("`capture.cdn` is `{0}`; write `cloudflare`, `cloudfront`, `fastly` or `akamai`, or nothing")]
+    Cdn(String),
+    #[error("both `capture.cdn` and `capture.country_header` are set; keep the one that is in front of the server")]
+    TwoPlaces,
+    #[error("there is no geography file `{0}`; put it there, or leave `capture.geo_file` empty")]
+    GeoFile(String),
 }
 
 impl CaptureSettings {
@@ -56,14 +67,19 @@ impl CaptureSettings {
     pub(crate) fn proxies(&self) -> Result<Proxies, SettingsError> {
         let network = |text: &String| Network::parse(text).ok_or_else(|| SettingsError::TrustedProxy(text.clone()));
         let networks = self.trusted_proxies.iter().map(network).collect::<Result<_, _>>()?;
-        let country_header = match self.country_header.as_str() {
-            "" => None,
-            name => {
+        Ok(Proxies { networks, place_headers: self.place_headers()? })
+    }
+
+    fn place_headers(&self) -> Result<Option<PlaceHeaders>, SettingsError> {
+        match (self.cdn.as_str(), self.country_header.as_str()) {
+            ("", "") => Ok(None),
+            ("", name) => {
                 let wrong = |_| SettingsError::CountryHeader(name.to_owned());
-                Some(HeaderName::from_bytes(name.as_bytes()).map_err(wrong)?)
+                Ok(Some(PlaceHeaders::Country(HeaderName::from_bytes(name.as_bytes()).map_err(wrong)?)))
             }
-        };
-        Ok(Proxies { networks, country_header })
+            (cdn, "") => PlaceHeaders::of_cdn(cdn).map(Some).ok_or_else(|| SettingsError::Cdn(cdn.to_owned())),
+            _ => Err(SettingsError::TwoPlaces),
+        }
     }
 
     pub(crate) fn redirect_hosts(&self) -> Result<RedirectHosts, SettingsError> {
@@ -104,6 +120,13 @@ mod tests {
         assert!(proxies.check().unwrap_err().to_string().contains("10.0.0.0/8"));
         let header = CaptureSettings { country_header: "cf country".into(), ..Default::default() };
         assert_eq!(header.check(), Err(SettingsError::CountryHeader("cf country".into())));
+        let cdn = |cdn: &str, country_header: &str| {
+            let (cdn, country_header) = (cdn.to_owned(), country_header.to_owned());
+            CaptureSettings { cdn, country_header, ..Default::default() }.check()
+        };
+        assert_eq!(cdn("cloudflair", ""), Err(SettingsError::Cdn("cloudflair".into())));
+        assert_eq!(cdn("cloudflare", "x-country"), Err(SettingsError::TwoPlaces));
+        assert_eq!((cdn("akamai", ""), cdn("", "x-country")), (Ok(()), Ok(())));
         assert_eq!(CaptureSettings::default().check(), Ok(()));
     }
 

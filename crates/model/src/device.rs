@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+// Rules of our own rather than the list of uap-core: see decision 0012.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Device {
     /// `desktop`, `mobile`, `tablet`, `tv`, `robot` or `other`.
@@ -68,7 +69,7 @@ const OS_TOKENS: [(&str, &str); 12] = [
     ("linux", "linux"),
 ];
 
-const BROWSER_TOKENS: [(&str, &str); 17] = [
+const BROWSER_TOKENS: [(&str, &str); 19] = [
     ("edg/", "edge"),
     ("edga/", "edge"),
     ("edgios/", "edge"),
@@ -77,8 +78,10 @@ const BROWSER_TOKENS: [(&str, &str); 17] = [
     ("opera", "opera"),
     ("samsungbrowser/", "samsung"),
     ("ucbrowser/", "uc"),
+    ("ucweb", "uc"),
     ("qqbrowser/", "qq"),
     ("yabrowser/", "yandex"),
+    ("silk/", "silk"),
     ("fxios/", "firefox"),
     ("firefox/", "firefox"),
     ("crios/", "chrome"),
@@ -95,7 +98,11 @@ impl Device {
         let Some(user_agent) = user_agent else { return Self::NONE };
         let agent = user_agent.to_ascii_lowercase();
         let os = first_match(&OS_TOKENS, &agent);
-        let browser = first_match(&BROWSER_TOKENS, &agent);
+        let browser = match first_match(&BROWSER_TOKENS, &agent) {
+            // The browser that Android had before Chrome; Safari was never there.
+            "safari" if os == "android" => "android",
+            browser => browser,
+        };
         let device = if is_declared_robot(&agent) {
             "robot"
         } else if agent.contains("smart-tv") || agent.contains("smarttv") || os == "webos" || agent.contains("appletv")
@@ -169,6 +176,12 @@ mod tests {
             "tablet",
             "android",
             "chrome",
+        );
+        check(
+            "Mozilla/5.0 (Linux; U; Android 2.3.3; en-au; HTC_Z710a) AppleWebKit/533.1 (KHTML, like Gecko) Version/4.0 Mobile Safari/533.1",
+            "mobile",
+            "android",
+            "android",
         );
         check("Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 5.1; Trident/4.0)", "desktop", "windows", "ie");
         check("Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0", "desktop", "linux", "firefox");

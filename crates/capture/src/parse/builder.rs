@@ -1,6 +1,7 @@
 //! Puts an event together field by field, wherever the fields come from, and stamps it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use tally_model::{Entropy, Event, EventId, Kind, Privacy, Region};
@@ -12,6 +13,7 @@ use super::props::Props;
 use super::{checks, privacy};
 use crate::client::Client;
 use crate::error::Fault;
+use crate::geo::{GeoTable, Place};
 use crate::hash::HashKey;
 
 /// What an event gets from capture rather than from its sender.
@@ -20,6 +22,8 @@ pub(crate) struct Stamp<'a> {
     pub key: &'a HashKey,
     pub entropy: &'a dyn Entropy,
     pub client: &'a Client,
+    /// Tells the place of an address that the event itself names.
+    pub geo: Option<Arc<GeoTable>>,
     /// The kind of an event that names none.
     pub kind: Option<Kind>,
 }
@@ -30,6 +34,8 @@ pub(crate) struct EventBuilder<'a> {
     event: Event,
     id: Option<EventId>,
     kind: Option<Kind>,
+    /// Of the address that the event names.
+    place: Place,
     privacy: Privacy,
     props: Props<'a>,
 }
@@ -37,7 +43,15 @@ pub(crate) struct EventBuilder<'a> {
 impl<'a> EventBuilder<'a> {
     pub fn new(stamp: &'a Stamp<'a>) -> Self {
         let event = Event::new(Uuid::nil(), Kind::Impression, stamp.received_at_us, "", "");
-        Self { stamp, event, id: None, kind: stamp.kind, privacy: Privacy::default(), props: Props::default() }
+        Self {
+            stamp,
+            event,
+            id: None,
+            kind: stamp.kind,
+            place: Place::default(),
+            privacy: Privacy::default(),
+            props: Props::default(),
+        }
     }
 
     /// Sets a field of the contract. Null is absent. A field that is set twice keeps the last value (`segments`: all).
@@ -65,7 +79,11 @@ impl<'a> EventBuilder<'a> {
             }
             // Anybody may claim to be somebody else: only our own servers are believed, others by their connection.
             Field::Ip | Field::UserAgent if !client.speaks_for_others => {}
-            Field::Ip => event.ip_hash = Some(self.stamp.key.ip(checks::ip(field, &found)?)),
+            Field::Ip => {
+                let address = checks::ip(field, &found)?;
+                event.ip_hash = Some(self.stamp.key.ip(address));
+                self.place = self.stamp.geo.as_deref().map(|geo| geo.place(address)).unwrap_or_default();
+            }
             Field::UserAgent => event.user_agent = checks::shortened(field, &found, checks::USER_AGENT_BYTES_MAX)?,
             Field::Referrer => event.referrer = checks::shortened(field, &found, checks::REFERRER_BYTES_MAX)?,
             Field::X => event.x = Some(checks::number(field, &found)?),
@@ -105,7 +123,7 @@ impl<'a> EventBuilder<'a> {
 
     /// The event whole, or what it lacks.
     pub fn finish(self) -> Result<Event, Fault> {
-        let Self { stamp, mut event, id, kind, mut privacy, props } = self;
+        let Self { stamp, mut event, id, kind, place, mut privacy, props } = self;
         let client = stamp.client;
         event.kind = kind.ok_or_else(|| missing(Field::Kind, "give `impression`, `click` or `conversion`"))?;
         if !(event.kind == Kind::Conversion && event.click_id.is_some()) {
@@ -131,7 +149,10 @@ impl<'a> EventBuilder<'a> {
                 ));
             }
         }
-        event.country = event.country.or(client.country);
+        if event.country.is_none() {
+            let place = if place.country.is_some() { place } else { client.place.clone() };
+            (event.country, event.subdivision) = (place.country, place.subdivision);
+        }
         event.purpose = client.purpose;
         privacy.gpc = privacy.gpc.or(client.gpc);
         event.privacy = privacy.some();

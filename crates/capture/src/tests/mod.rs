@@ -4,12 +4,14 @@ mod batch;
 mod click;
 mod event;
 mod garbage;
+mod geography;
 mod journal;
 mod person;
 mod privacy;
 mod socket;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -132,6 +134,14 @@ impl Door {
     }
 
     pub fn with_mood(mood: Mood) -> Self {
+        Self::with(mood, None)
+    }
+
+    pub fn with_geo_file(path: &Path) -> Self {
+        Self::with(Mood::Well, Some(path))
+    }
+
+    fn with(mood: Mood, geo_file: Option<&Path>) -> Self {
         let journal =
             Arc::new(MoodyJournal { memory: MemoryJournal::new(4), mood: Mutex::new(mood), silent: Mutex::default() });
         let mut registry = Registry::default();
@@ -143,7 +153,9 @@ impl Door {
                 hosts: vec!["strict.example".into()],
             }],
             trusted_proxies: vec!["10.0.0.0/8".into()],
-            country_header: "cf-ipcountry".into(),
+            cdn: "cloudflare".into(),
+            geo_file: geo_file.map(|path| path.to_str().unwrap().to_owned()).unwrap_or_default(),
+            ..CaptureSettings::default()
         };
         let parts = CaptureParts {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
