@@ -24,6 +24,7 @@ use crate::error::{CaptureError, Fault, LineFault};
 use crate::macros;
 use crate::parse::{self, EventBuilder, Stamp};
 use crate::redirect::Link;
+use crate::tag;
 
 /// How long a person waits for our disk before going on. Longer is felt as a broken link.
 const REDIRECT_WAIT: Duration = Duration::from_millis(250);
@@ -48,6 +49,9 @@ pub fn router(capture: Arc<Capture>) -> Router {
     let mut router = Router::new();
     for (path, endpoint, methods) in routes {
         router = router.route(path, for_tags(methods, endpoint, Arc::clone(&capture)));
+    }
+    for (path, methods) in tag::routes() {
+        router = router.route(path, for_tags(methods, "tag", Arc::clone(&capture)));
     }
     router.with_state(capture)
 }

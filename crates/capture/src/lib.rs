@@ -16,6 +16,7 @@ mod parse;
 mod redirect;
 mod settings;
 mod signing;
+mod tag;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub use metrics::CaptureMetrics;
 pub use redirect::check_destination;
 pub use settings::{CampaignHosts, CaptureSettings, SettingsError};
 pub use signing::SigningKeys;
+pub use tag::tag_element;
 
 use body::Budget;
 use client::{Client, Proxies};

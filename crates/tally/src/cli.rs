@@ -96,6 +96,12 @@ pub enum Command {
     /// within seconds, and needs no restart.
     #[command(after_long_help = examples::SIGN_LINK)]
     SignLink(SignLinkArguments),
+    /// Print the HTML element that loads the tag: impressions when they are seen, clicks with where they were
+    ///
+    /// It names the version of the tag that this binary serves, and insists on its hash. On the page, every element with
+    /// data-tally-campaign-id and data-tally-ad-id is an ad; other data-tally-.. attributes are event fields too.
+    #[command(after_long_help = examples::TAG)]
+    Tag(TagArguments),
     /// Measure this machine: capture, and the pipeline behind it
     Bench(BenchArguments),
     /// Print the configuration as it results from defaults, file and environment, or what is wrong with it
@@ -420,6 +426,13 @@ pub struct SignLinkArguments {
     /// The data folder
     #[arg(long, value_name = "DIR", default_value = "./tally-data")]
     pub data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct TagArguments {
+    /// The address under which pages reach the server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub server: String,
 }
 
 #[derive(Debug, Args)]

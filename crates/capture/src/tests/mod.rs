@@ -9,6 +9,7 @@ mod journal;
 mod person;
 mod privacy;
 mod socket;
+mod tag;
 
 use std::net::SocketAddr;
 use std::path::Path;

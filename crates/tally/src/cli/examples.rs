@@ -62,6 +62,13 @@ Macros:
 Files:
   tally-data/signing.keys";
 
+pub const TAG: &str = "\
+Examples:
+  tally tag --server https://tally.example
+
+On the page:
+  <div data-tally-campaign-id=\"spring\" data-tally-ad-id=\"a1\" data-tally-placement-id=\"top\"> .. </div>";
+
 pub const CHECK_CONFIG: &str = "\
 Examples:
   tally check-config --defaults
@@ -77,7 +84,7 @@ mod tests {
     #[test]
     fn every_example_is_a_command_that_the_parser_takes() {
         let mut tried = 0;
-        for text in [SERVE, SEND, GENERATE, QUERY, VERIFY, WHY, SIGN_LINK, CHECK_CONFIG] {
+        for text in [SERVE, SEND, GENERATE, QUERY, VERIFY, WHY, SIGN_LINK, TAG, CHECK_CONFIG] {
             for line in text.lines().filter_map(|line| line.strip_prefix("  tally ")) {
                 let words = std::iter::once("tally").chain(line.split_whitespace());
                 assert!(Cli::try_parse_from(words).is_ok(), "`tally {line}` is not understood");

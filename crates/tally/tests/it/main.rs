@@ -17,4 +17,5 @@ mod restart;
 mod server;
 mod signals;
 mod small_disk;
+mod tag;
 mod tidy;
