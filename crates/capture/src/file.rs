@@ -132,6 +132,8 @@ impl<T> WatchedFile<T> {
     }
 
     pub(crate) fn held(&self) -> Option<Arc<T>> {
+        // Asked for with every event: where there is no file, without a lock.
+        self.path.as_ref()?;
         self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -116,6 +116,7 @@ fn macro_at_start(text: &str) -> Option<(&'static str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use tally_model::Kind;
     use uuid::Uuid;
 
@@ -174,6 +175,24 @@ mod tests {
     fn a_host_is_never_filled_in() {
         check("https://{country}.example/?c={click_id}", "https://{country}.example/?c=ID");
         check("https://{country}@s.example:80/?c={click_id}", "https://%7Bcountry%7D@s.example:80/?c=ID");
+    }
+
+    proptest! {
+        #[test]
+        fn no_destination_and_no_value_lead_to_another_host(
+            behind in "(\\{(click_id|variant|ad_id|nobody)\\}|%7[Bb]variant%7[Dd]|[a-z{}%&=?#/@:.\\\\ ä]){0,12}",
+            value in "[a-z{}%&=?#/@:.\\\\ \\r\\n\\PC]{0,12}",
+        ) {
+            let destination = Url::parse(&format!("https://s.example:81/{behind}")).unwrap();
+            let event = Event { variant: Some(value), ..event() };
+            let location = filled(destination.clone(), &event);
+            prop_assert!(axum::http::HeaderValue::from_str(&location).is_ok(), "{location:?} is no header");
+            let url = Url::parse(&location).unwrap();
+            prop_assert_eq!(url.origin(), destination.origin());
+            // No more parameters than were asked for, and the click's id.
+            let asked = destination.query_pairs().count();
+            prop_assert!(url.query_pairs().count() <= asked + 1, "{location}");
+        }
     }
 
     #[test]

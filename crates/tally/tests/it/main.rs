@@ -8,6 +8,7 @@ mod correct;
 mod crash;
 mod landing;
 mod load;
+mod older;
 mod operations;
 mod peers;
 mod real_data;
