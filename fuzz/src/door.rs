@@ -61,10 +61,12 @@ pub fn send(request: Builder, peer: &str, body: Vec<u8>) -> Answer {
         clock: Arc::new(ManualClock::at_us(NOW_US)),
         entropy: Arc::new(SeededEntropy::new(1)),
         key: HashKey::from_bytes([7; 32]),
+        signing_keys: None,
         settings: CaptureSettings {
             redirect_hosts: vec!["shop.example".into(), "*.brand.example".into()],
             trusted_proxies: vec!["10.0.0.0/8".into()],
             country_header: "cf-ipcountry".into(),
+            ..CaptureSettings::default()
         },
         metrics: CaptureMetrics::register(&mut registry),
     };

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tally_model::{Event, Kind, Region};
+use tally_model::{Event, Kind, Privacy, Region};
 
 /// 2023-11-14T22:13:20Z: the time of receipt of everything that is sent here.
 pub const NOW_US: i64 = 1_700_000_000_000_000;
@@ -11,6 +11,7 @@ pub const NOW_US: i64 = 1_700_000_000_000_000;
 const NAME_BYTES_MAX: usize = 64;
 const USER_AGENT_BYTES_MAX: usize = 1_024;
 const REFERRER_BYTES_MAX: usize = 2_048;
+const CONSENT_BYTES_MAX: usize = 4_096;
 const SEGMENTS_MAX: usize = 64;
 const PROPS_BYTES_MAX: usize = 8_192;
 const MICROS_MAX: i64 = 1_000_000_000_000;
@@ -30,6 +31,10 @@ pub fn check(event: &Event) {
         assert!(at.is_none_or(f32::is_finite), "`{name}` is {at:?}");
     }
     assert_eq!(event.region, Region::of(event.country), "the region follows from the country");
+    if let Some(subdivision) = &event.subdivision {
+        assert_eq!(Some(subdivision.country()), event.country, "the subdivision is in the country");
+    }
+    check_privacy(event);
     if let Some(props) = &event.props {
         assert!(props.len() <= PROPS_BYTES_MAX, "`props` has {} bytes", props.len());
         match serde_json::from_str::<Value>(props) {
@@ -61,6 +66,23 @@ fn check_names(event: &Event) {
         let bytes = text.as_ref().map(String::len);
         assert!(bytes.is_none_or(|bytes| (1..=bytes_max).contains(&bytes)), "`{field}` has {bytes:?} bytes");
     }
+}
+
+/// Signals of privacy are kept whole or not at all.
+fn check_privacy(event: &Event) {
+    let Some(privacy) = &event.privacy else { return };
+    let texts = [
+        ("gdpr_consent", &privacy.gdpr_consent, CONSENT_BYTES_MAX),
+        ("gpp", &privacy.gpp, CONSENT_BYTES_MAX),
+        ("gpp_sid", &privacy.gpp_sid, NAME_BYTES_MAX),
+        ("us_privacy", &privacy.us_privacy, "1YNN".len()),
+    ];
+    for (field, text, bytes_max) in texts {
+        let is_one =
+            |text: &String| (1..=bytes_max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        assert!(text.as_ref().is_none_or(is_one), "`{field}` is {text:?}");
+    }
+    assert_ne!(**privacy, Privacy::default(), "nothing was said, and it is kept");
 }
 
 /// What reports group by, as it was kept; an empty one is none.

@@ -9,14 +9,14 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderValue, Method, Request, Uri, header};
 use serde_json::{Map, Value};
-use tally_model::{Event, Kind};
+use tally_model::{Event, Kind, Purpose};
 use url::{Url, form_urlencoded};
 
 use crate::door::{Answer, PROXY, STRANGER, send};
 use crate::event_limits;
 
 /// The fields of docs/api.md; everything else goes into `props`.
-pub const FIELDS: [&str; 23] = [
+pub const FIELDS: [&str; 30] = [
     "event_id",
     "kind",
     "occurred_at",
@@ -32,6 +32,7 @@ pub const FIELDS: [&str; 23] = [
     "x",
     "y",
     "country",
+    "subdivision",
     "age_group",
     "gender",
     "segments",
@@ -39,6 +40,12 @@ pub const FIELDS: [&str; 23] = [
     "revenue_micros",
     "currency",
     "click_id",
+    "gdpr",
+    "gdpr_consent",
+    "gpp",
+    "gpp_sid",
+    "us_privacy",
+    "gpc",
     "props",
 ];
 
@@ -133,7 +140,8 @@ fn check_click(sender: &Sender, query: &str) {
     let to = pairs(query).into_iter().find(|(name, _)| name == "to").map(|(_, to)| to);
     let to = to.and_then(|to| Url::parse(&to).ok()).expect("sent to somewhere that was asked for");
     assert_eq!(to.host(), url.host(), "sent to another host: {location}");
-    if !to.query_pairs().any(|(name, _)| name == "click_id") {
+    let asks = ["{click_id}", "%7bclick_id%7d"].iter().any(|name| to.as_str().to_lowercase().contains(name));
+    if !asks && !to.query_pairs().any(|(name, _)| name == "click_id") {
         assert_eq!(click_id, Some(event.id.to_string()), "{location}");
     }
     check_meaning(&sender.method, query, Some(Kind::Click), &event);
@@ -221,19 +229,17 @@ fn check_meaning(method: &Method, encoded: &str, kind: Option<Kind>, event: &Eve
         }
     }
     assert_eq!(event.segments, segments);
+    assert_eq!(event.purpose, (method == Method::HEAD).then_some(Purpose::Head));
     if text("props").is_none() {
-        check_props(method, &pairs, kind, event);
+        check_props(&pairs, kind, event);
     }
 }
 
-fn check_props(method: &Method, pairs: &[(String, String)], kind: Option<Kind>, event: &Event) {
+fn check_props(pairs: &[(String, String)], kind: Option<Kind>, event: &Event) {
     let is_destination = |name: &str| kind == Some(Kind::Click) && name == "to";
     let unknown = pairs.iter().filter(|(name, _)| !FIELDS.contains(&name.as_str()) && !is_destination(name));
-    let mut expected: Map<String, Value> =
+    let expected: Map<String, Value> =
         unknown.map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
-    if method == Method::HEAD {
-        expected.insert("http_method".into(), "HEAD".into());
-    }
     let kept = event.props.as_deref().map_or(Ok(Map::new()), serde_json::from_str);
     assert_eq!(kept.ok(), Some(expected), "props");
 }

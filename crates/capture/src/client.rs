@@ -3,19 +3,36 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::{HeaderMap, HeaderName, header};
-use tally_model::Country;
+use axum::http::{HeaderMap, HeaderName, Method, header};
+use tally_model::Purpose;
 
+use crate::geo::{GeoTable, Place, PlaceHeaders};
 use crate::hash::HashKey;
 use crate::network::Network;
 use crate::parse::{REFERRER_BYTES_MAX, USER_AGENT_BYTES_MAX, cut};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
+/// What browsers say where they fetch ahead of the person: today's header (`prefetch`, `prefetch;prerender`), its two forerunners,
+/// and that of Safari's previews.
+const PURPOSES: [(HeaderName, &str); 4] = [
+    (HeaderName::from_static("sec-purpose"), "prefetch"),
+    (HeaderName::from_static("purpose"), "prefetch"),
+    (HeaderName::from_static("x-moz"), "prefetch"),
+    (HeaderName::from_static("x-purpose"), "preview"),
+];
 
 /// Whose word we take about somebody else.
 pub(crate) struct Proxies {
     pub networks: Vec<Network>,
-    pub country_header: Option<HeaderName>,
+    pub place_headers: Option<PlaceHeaders>,
+}
+
+/// What a request is read with.
+pub(crate) struct Sources<'a> {
+    pub proxies: &'a Proxies,
+    pub key: &'a HashKey,
+    pub geo: Option<&'a GeoTable>,
 }
 
 /// What the connection tells of the visitor. Holds nothing raw of the address.
@@ -24,28 +41,41 @@ pub(crate) struct Client {
     pub ip_hash: Option<u64>,
     pub user_agent: Option<String>,
     pub referrer: Option<String>,
-    pub country: Option<Country>,
+    pub place: Place,
+    pub purpose: Option<Purpose>,
+    /// Global Privacy Control, where the browser says it.
+    pub gpc: Option<bool>,
     /// Whether it is a server of our own with no visitor behind it: its bodies may say whose `ip` and `user_agent` it was.
     pub speaks_for_others: bool,
 }
 
 impl Client {
-    pub fn of(peer: IpAddr, headers: &HeaderMap, proxies: &Proxies, key: &HashKey) -> Self {
+    pub fn of(peer: IpAddr, method: &Method, headers: &HeaderMap, sources: &Sources<'_>) -> Self {
+        let Sources { proxies, key, geo } = *sources;
         let peer = peer.to_canonical();
         let (visitor, known) = visitor(peer, headers, proxies);
+        let speaks_for_others = known && proxies.trusts(visitor);
+        let mut place = proxies.place(peer, headers);
+        // Where a server of ours stands says nothing about the visitors that it speaks for.
+        if let Some(geo) = geo.filter(|_| place.country.is_none() && !speaks_for_others) {
+            place = geo.place(visitor);
+        }
         Self {
             ip_hash: Some(key.ip(visitor)),
             user_agent: text(headers, &header::USER_AGENT, USER_AGENT_BYTES_MAX),
             referrer: text(headers, &header::REFERER, REFERRER_BYTES_MAX),
-            country: proxies.country(peer, headers),
-            speaks_for_others: known && proxies.trusts(visitor),
+            place,
+            purpose: purpose(method, headers),
+            // No other value is defined (W3C Global Privacy Control).
+            gpc: headers.get(SEC_GPC).filter(|value| *value == "1").map(|_| true),
+            speaks_for_others,
         }
     }
 
     /// For a batch: if a server of ours sends it, the connection tells about that server and nothing about the visitors.
     pub fn of_batch(self) -> Self {
         if self.speaks_for_others {
-            return Self { country: self.country, speaks_for_others: true, ..Self::default() };
+            return Self { place: self.place, speaks_for_others: true, ..Self::default() };
         }
         self
     }
@@ -56,12 +86,21 @@ impl Proxies {
         address.is_loopback() || self.networks.iter().any(|network| network.contains(address))
     }
 
-    /// `XX` (unknown) and `T1` (Tor) are what proxies say where they cannot tell.
-    fn country(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Country> {
-        let header = self.country_header.as_ref().filter(|_| self.trusts(peer))?;
-        let country = Country::parse(headers.get(header)?.to_str().ok()?)?;
-        (country.as_str() != "XX").then_some(country)
+    fn place(&self, peer: IpAddr, headers: &HeaderMap) -> Place {
+        let place_headers = self.place_headers.as_ref().filter(|_| self.trusts(peer));
+        place_headers.map(|place_headers| place_headers.place(headers)).unwrap_or_default()
     }
+}
+
+fn purpose(method: &Method, headers: &HeaderMap) -> Option<Purpose> {
+    let says = |(name, token): &(HeaderName, &str)| {
+        let value = headers.get(name).map(|value| value.as_bytes()).unwrap_or_default();
+        value.get(..token.len()).is_some_and(|start| start.eq_ignore_ascii_case(token.as_bytes()))
+    };
+    if PURPOSES.iter().any(says) {
+        return Some(Purpose::Prefetch);
+    }
+    (method == Method::HEAD).then_some(Purpose::Head)
 }
 
 /// The right-most address of `X-Forwarded-For` that is not ours: everything left of it is the sender's own claim.
@@ -95,10 +134,11 @@ fn text(headers: &HeaderMap, name: &HeaderName, bytes_max: usize) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tally_model::Country;
 
     fn proxies() -> Proxies {
         let networks = vec![Network::parse("10.0.0.0/8").unwrap()];
-        Proxies { networks, country_header: Some(HeaderName::from_static("cf-ipcountry")) }
+        Proxies { networks, place_headers: Some(PlaceHeaders::Cloudflare) }
     }
 
     fn check(peer: &str, forwarded_for: &[&str], expected: &str, speaks_for_others: bool) {
@@ -107,7 +147,12 @@ mod tests {
             headers.append(FORWARDED_FOR, value.parse().unwrap());
         }
         let key = HashKey::from_bytes([7; 32]);
-        let client = Client::of(peer.parse().unwrap(), &headers, &proxies(), &key);
+        let client = Client::of(
+            peer.parse().unwrap(),
+            &Method::GET,
+            &headers,
+            &Sources { proxies: &proxies(), key: &key, geo: None },
+        );
         assert_eq!(client.ip_hash, Some(key.ip(expected.parse().unwrap())), "{peer} with {forwarded_for:?}");
         assert_eq!(client.speaks_for_others, speaks_for_others, "{peer} with {forwarded_for:?}");
     }
@@ -120,6 +165,23 @@ mod tests {
         check("10.0.0.1", &["1.1.1.1, 198.51.100.4", "10.0.0.2"], "198.51.100.4", false);
         check("127.0.0.1", &["198.51.100.4:4711"], "198.51.100.4", false);
         check("::ffff:10.0.0.1", &["[2001:db8::1]:443"], "2001:db8::1", false);
+    }
+
+    #[test]
+    fn what_is_fetched_ahead_or_looked_up_says_so() {
+        let check = |method: Method, name: &'static str, value: &'static str, expected| {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().unwrap())]);
+            assert_eq!(purpose(&method, &headers), expected, "{method} {name}: {value}");
+        };
+        check(Method::GET, "sec-purpose", "prefetch", Some(Purpose::Prefetch));
+        check(Method::GET, "sec-purpose", "prefetch;prerender", Some(Purpose::Prefetch));
+        check(Method::GET, "purpose", "Prefetch", Some(Purpose::Prefetch));
+        check(Method::GET, "x-moz", "prefetch", Some(Purpose::Prefetch));
+        check(Method::GET, "x-purpose", "preview", Some(Purpose::Prefetch));
+        check(Method::HEAD, "purpose", "prefetch", Some(Purpose::Prefetch));
+        check(Method::HEAD, "accept", "*/*", Some(Purpose::Head));
+        check(Method::GET, "purpose", "navigation", None);
+        check(Method::GET, "accept", "prefetch", None);
     }
 
     #[test]
@@ -137,14 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn the_country_header_counts_from_a_trusted_proxy_only() {
-        let country = |peer: &str, value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("cf-ipcountry", value.parse().unwrap());
-            proxies().country(peer.parse().unwrap(), &headers)
+    fn the_place_counts_from_a_trusted_proxy_only() {
+        let country = |peer: &str| {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static("cf-ipcountry"), "de".parse().unwrap())]);
+            proxies().place(peer.parse().unwrap(), &headers).country
         };
-        assert_eq!(country("10.0.0.1", "de"), Country::parse("DE"));
-        assert_eq!(country("203.0.113.9", "de"), None);
-        assert_eq!((country("10.0.0.1", "XX"), country("10.0.0.1", "T1")), (None, None));
+        assert_eq!(country("10.0.0.1"), Country::parse("DE"));
+        assert_eq!(country("203.0.113.9"), None);
     }
 }

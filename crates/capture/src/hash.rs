@@ -1,52 +1,39 @@
 //! The keyed hash that stands for a person's id and address. Without the key nobody can try candidates against the hashes.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 use tally_model::Entropy;
-use tracing::{info, warn};
+use tracing::info;
 
-const KEY_BYTES: usize = 32;
+use crate::file::{FileError, KEY_BYTES, Named, random_key};
 
 /// Secret of the hashes. The same for all processes that capture for one data set: another key makes everybody a stranger.
 #[derive(Clone)]
 pub struct HashKey(Hmac<Sha256>);
 
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    #[error(
-        "the hash key `{path}` has {found} bytes instead of {KEY_BYTES}; restore it from a backup (a new key makes every known user a stranger)"
-    )]
-    WrongLength { path: PathBuf, found: usize },
-    #[error("cannot {doing} the hash key `{path}`: {cause}; check the folder's owner, permissions and free space")]
-    Io { doing: &'static str, path: PathBuf, cause: io::Error },
-}
-
 impl HashKey {
     /// Reads the key, or makes one where there is none. Whoever calls holds the lock of the data folder: of two
     /// processes that made a key at the same time, one would lose its own.
-    pub fn load_or_create(path: &Path, entropy: &dyn Entropy) -> Result<Self, KeyError> {
-        match fs::read(path) {
-            Ok(bytes) => {
-                let found = bytes.len();
-                let wrong_length = |_| KeyError::WrongLength { path: path.to_owned(), found };
-                let key = <[u8; KEY_BYTES]>::try_from(bytes).map_err(wrong_length)?;
-                warn_if_others_can_read(path);
-                Ok(Self::from_bytes(key))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let key = random_key(entropy);
-                write_synced(path, &key, entropy)?;
-                info!(path = %path.display(), "hash key created; back it up");
-                Ok(Self::from_bytes(key))
-            }
-            Err(cause) => Err(KeyError::Io { doing: "read", path: path.to_owned(), cause }),
+    pub fn load_or_create(path: &Path, entropy: &dyn Entropy) -> Result<Self, FileError> {
+        let file = Named { what: "the hash key", path };
+        if let Some(bytes) = file.read_secret()? {
+            let found = bytes.len();
+            let key = <[u8; KEY_BYTES]>::try_from(bytes).map_err(|_| {
+                file.wrong(format!(
+                    "has {found} bytes instead of {KEY_BYTES}; restore it from a backup (a new key makes every known \
+                     user a stranger)"
+                ))
+            })?;
+            return Ok(Self::from_bytes(key));
         }
+        let key = random_key(entropy);
+        file.write_secret(&key, entropy)?;
+        info!(path = %path.display(), "hash key created; back it up");
+        Ok(Self::from_bytes(key))
     }
 
     pub fn from_bytes(key: [u8; KEY_BYTES]) -> Self {
@@ -79,65 +66,10 @@ impl fmt::Debug for HashKey {
     }
 }
 
-/// An `Entropy` gives at least 122 unpredictable bits a draw; four draws, condensed, leave no fixed bit in the key.
-fn random_key(entropy: &dyn Entropy) -> [u8; KEY_BYTES] {
-    let mut digest = Sha256::new();
-    for _ in 0..4 {
-        digest.update(entropy.bits().to_be_bytes());
-    }
-    digest.finalize().into()
-}
-
-/// Written beside and renamed, so that a crash leaves a whole key or none; both the file and its name are synced.
-fn write_synced(path: &Path, key: &[u8], entropy: &dyn Entropy) -> Result<(), KeyError> {
-    let failed = |doing| move |cause| KeyError::Io { doing, path: path.to_owned(), cause };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(failed("create the folder of"))?;
-    let temporary = path.with_extension(format!("{:016x}.tmp", entropy.bits() as u64));
-    let written = (|| {
-        let mut file = create_private(&temporary)?;
-        file.write_all(key)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_folder(folder)
-    })();
-    if written.is_err() {
-        // Already failing; a left-over temporary file harms nobody.
-        let _ = fs::remove_file(&temporary);
-    }
-    written.map_err(failed("write"))
-}
-
-fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
-}
-
-/// Not refused: a secret that is mounted into a container often is readable by its group.
-fn warn_if_others_can_read(path: &Path) {
-    #[cfg(unix)]
-    if let Ok(metadata) = fs::metadata(path) {
-        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
-        if mode & 0o077 != 0 {
-            warn!(path = %path.display(), mode = format!("{mode:o}"), "others can read the hash key; chmod it to 600");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use tally_model::SeededEntropy;
 
     #[test]

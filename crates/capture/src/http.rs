@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -19,10 +19,12 @@ use tally_model::{Event, EventId, Kind};
 use crate::Capture;
 use crate::append::Records;
 use crate::body::{self, BATCH_BYTES_DECOMPRESSED_MAX, BATCH_BYTES_MAX, EVENT_BYTES_MAX, Encoding, Share};
-use crate::client::Client;
+use crate::client::{Client, Sources};
 use crate::error::{CaptureError, Fault, LineFault};
+use crate::macros;
 use crate::parse::{self, EventBuilder, Stamp};
-use crate::redirect::with_click_id;
+use crate::redirect::Link;
+use crate::tag;
 
 /// How long a person waits for our disk before going on. Longer is felt as a broken link.
 const REDIRECT_WAIT: Duration = Duration::from_millis(250);
@@ -47,6 +49,9 @@ pub fn router(capture: Arc<Capture>) -> Router {
     let mut router = Router::new();
     for (path, endpoint, methods) in routes {
         router = router.route(path, for_tags(methods, endpoint, Arc::clone(&capture)));
+    }
+    for (path, methods) in tag::routes() {
+        router = router.route(path, for_tags(methods, "tag", Arc::clone(&capture)));
     }
     router.with_state(capture)
 }
@@ -95,7 +100,7 @@ async fn one(State(capture): State<Arc<Capture>>, request: Request) -> Result<Re
     let stamp = capture.stamp(&client, None);
     let event = match Form::of(&parts.headers, text)? {
         Form::Json => parse::event_from_json(text, &stamp),
-        Form::Pairs(encoded) => event_from_pairs(parse::pairs(encoded), &parts.method, &stamp),
+        Form::Pairs(encoded) => event_from_pairs(parse::pairs(encoded), &stamp),
     };
     let event = capture.checked(event)?;
     capture.keep(&event).await?;
@@ -144,16 +149,15 @@ async fn batch(State(capture): State<Arc<Capture>>, request: Request) -> Result<
     Ok((StatusCode::ACCEPTED, axum::Json(taken)).into_response())
 }
 
-/// GET, and HEAD with the same answer: its event is kept too, with a mark, so that a rule may think its part.
+/// GET, and HEAD with the same answer: its event is kept too, marked with its purpose, so that a rule may think its part.
 async fn click(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request);
     let query = request.uri().query().unwrap_or_default();
-    let to = parse::pairs(query).find(|(name, _)| name == "to").map(|(_, to)| to);
-    let destination = capture.checked(capture.redirect_hosts.destination(to.as_deref()))?;
+    let link = Link::of(query);
     let stamp = capture.stamp(&client, Some(Kind::Click));
-    let pairs = parse::pairs(query).filter(|(name, _)| name != "to");
-    let event = capture.checked(event_from_pairs(pairs, request.method(), &stamp))?;
-    let location = with_click_id(destination, &event.id.to_string());
+    let event = capture.checked(event_from_pairs(link.fields(), &stamp))?;
+    let destination = capture.checked(capture.redirects.destination(&link, &event))?;
+    let location = macros::filled(destination, &event);
     // The one answer that may leave before the record is durable (invariant 1): the person is worth more than the click.
     let kept = tokio::time::timeout(REDIRECT_WAIT, capture.keep(&event)).await;
     if !matches!(kept, Ok(Ok(()))) {
@@ -167,7 +171,7 @@ async fn pixel(State(capture): State<Arc<Capture>>, request: Request) -> Result<
     let client = capture.client(&request);
     let query = request.uri().query().unwrap_or_default();
     let stamp = capture.stamp(&client, Some(Kind::Impression));
-    let event = capture.checked(event_from_pairs(parse::pairs(query), request.method(), &stamp))?;
+    let event = capture.checked(event_from_pairs(parse::pairs(query), &stamp))?;
     capture.keep(&event).await?;
     let headers = [(header::CONTENT_TYPE, "image/gif"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, GIF.as_slice()).into_response())
@@ -175,14 +179,10 @@ async fn pixel(State(capture): State<Arc<Capture>>, request: Request) -> Result<
 
 fn event_from_pairs<'a>(
     pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
-    method: &Method,
     stamp: &'a Stamp<'a>,
 ) -> Result<Event, Fault> {
     let mut builder = EventBuilder::new(stamp);
     parse::fill_from_form(&mut builder, pairs)?;
-    if method == Method::HEAD {
-        builder.add_text_prop("http_method".into(), "HEAD");
-    }
     builder.finish()
 }
 
@@ -218,7 +218,9 @@ impl Capture {
     fn client(&self, request: &Request) -> Client {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(address)| address.ip());
-        Client::of(peer, request.headers(), &self.proxies, &self.key)
+        let geo = self.geo.held();
+        let sources = Sources { proxies: &self.proxies, key: &self.key, geo: geo.as_deref() };
+        Client::of(peer, request.method(), request.headers(), &sources)
     }
 
     async fn read(

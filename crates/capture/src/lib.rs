@@ -5,32 +5,45 @@ mod append;
 mod body;
 mod client;
 mod error;
+mod file;
 mod gather;
+mod geo;
 mod hash;
 mod http;
+mod macros;
 mod metrics;
 mod network;
 mod parse;
 mod redirect;
 mod settings;
+mod signing;
+mod tag;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tally_journal::Journal;
 use tally_model::{Clock, Entropy, Kind};
+use tracing::error;
 
+pub use file::FileError;
 pub use gather::gather_receipts_here;
-pub use hash::{HashKey, KeyError};
+pub use hash::HashKey;
 pub use http::router;
 pub use metrics::CaptureMetrics;
-pub use settings::{CaptureSettings, SettingsError};
+pub use redirect::check_destination;
+pub use settings::{CampaignHosts, CaptureSettings, SettingsError};
+pub use signing::SigningKeys;
+pub use tag::tag_element;
 
 use body::Budget;
 use client::{Client, Proxies};
+use file::WatchedFile;
+use geo::GeoTable;
 use parse::Stamp;
-use redirect::RedirectHosts;
+use redirect::Redirects;
 
 /// What capture is built from.
 pub struct CaptureParts {
@@ -38,8 +51,19 @@ pub struct CaptureParts {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub key: HashKey,
+    /// The file of signing keys, which may be made later; none where no link is signed.
+    pub signing_keys: Option<PathBuf>,
     pub settings: CaptureSettings,
     pub metrics: CaptureMetrics,
+}
+
+/// Why capture cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// The state behind the ingest endpoints; [`router`] puts them in front of it.
@@ -49,7 +73,8 @@ pub struct Capture {
     entropy: Arc<dyn Entropy>,
     key: HashKey,
     proxies: Proxies,
-    redirect_hosts: RedirectHosts,
+    geo: WatchedFile<GeoTable>,
+    redirects: Redirects,
     budget: Budget,
     metrics: CaptureMetrics,
     /// Whether the journal refused the last append, so that only the change is logged.
@@ -57,11 +82,27 @@ pub struct Capture {
 }
 
 impl Capture {
-    pub fn new(parts: CaptureParts) -> Result<Self, SettingsError> {
-        let CaptureParts { journal, clock, entropy, key, settings, metrics } = parts;
+    pub fn new(parts: CaptureParts) -> Result<Self, StartError> {
+        let CaptureParts { journal, clock, entropy, key, signing_keys, settings, metrics } = parts;
+        let keys = match signing_keys {
+            Some(path) => WatchedFile::open(path, SigningKeys::load)?,
+            None => WatchedFile::none(SigningKeys::load),
+        };
+        let geo = match settings.geo_file.as_str() {
+            "" => WatchedFile::none(GeoTable::load),
+            path => WatchedFile::open(path.into(), GeoTable::load)?,
+        };
+        if geo.held().is_none() && !settings.geo_file.is_empty() {
+            return Err(SettingsError::GeoFile(settings.geo_file).into());
+        }
         Ok(Self {
+            geo,
             proxies: settings.proxies()?,
-            redirect_hosts: settings.redirect_hosts()?,
+            redirects: Redirects {
+                hosts: settings.redirect_hosts()?,
+                of_campaigns: settings.campaign_redirect_hosts()?,
+                keys,
+            },
             budget: Budget::new(metrics.body_bytes_held.clone()),
             refused: AtomicBool::new(false),
             journal,
@@ -72,10 +113,25 @@ impl Capture {
         })
     }
 
+    /// Reads anew the files that have changed. To be called every few seconds, where it may wait for a disk.
+    pub fn refresh(&self) {
+        let refreshed = [("signing_keys", self.redirects.keys.refresh()), ("geography", self.geo.refresh())];
+        for (file, refreshed) in refreshed {
+            match refreshed {
+                Ok(false) => {}
+                Ok(true) => self.metrics.file_read(file, "read"),
+                Err(error) => {
+                    self.metrics.file_read(file, "failed");
+                    error!(%error, "a file that has changed cannot be used; what it said before stays in use");
+                }
+            }
+        }
+    }
+
     /// What an event gets from here rather than from its sender. Taken after the body was read: that is when it was received.
     fn stamp<'a>(&'a self, client: &'a Client, kind: Option<Kind>) -> Stamp<'a> {
         let received_at_us = self.clock.now_us();
-        Stamp { received_at_us, key: &self.key, entropy: self.entropy.as_ref(), client, kind }
+        Stamp { received_at_us, key: &self.key, entropy: self.entropy.as_ref(), client, geo: self.geo.held(), kind }
     }
 }
 

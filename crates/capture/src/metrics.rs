@@ -21,6 +21,7 @@ pub struct CaptureMetrics {
     requests: Family<RequestLabels, Counter>,
     journal_wait: Histogram,
     pub(crate) redirects_unrecorded: Counter,
+    files_read: Family<FileLabels, Counter>,
     pub(crate) body_bytes: Counter,
     pub(crate) body_bytes_held: Gauge,
 }
@@ -42,6 +43,12 @@ struct RequestLabels {
     status: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FileLabels {
+    file: &'static str,
+    outcome: &'static str,
+}
+
 impl CaptureMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let received = Family::<KindLabel, Counter>::default();
@@ -52,6 +59,7 @@ impl CaptureMetrics {
             // 0.1 ms, a sync of a good disk, to 6.5 s, after which nobody waits.
             journal_wait: Histogram::new(exponential_buckets(0.000_1, 2.0, 17)),
             redirects_unrecorded: Counter::default(),
+            files_read: Family::default(),
             body_bytes: Counter::default(),
             body_bytes_held: Gauge::default(),
         };
@@ -70,6 +78,7 @@ impl CaptureMetrics {
             "Redirects answered before the journal had the click, or without it",
             metrics.redirects_unrecorded.clone(),
         );
+        registry.register("files_read", "Changed files read anew, and how that went", metrics.files_read.clone());
         registry.register("body_bytes", "Bytes of request bodies read, as sent", metrics.body_bytes.clone());
         registry.register(
             "batch_bytes_held",
@@ -89,6 +98,10 @@ impl CaptureMetrics {
 
     pub(crate) fn answered(&self, endpoint: &'static str, status: u16) {
         self.requests.get_or_create(&RequestLabels { endpoint, status }).inc();
+    }
+
+    pub(crate) fn file_read(&self, file: &'static str, outcome: &'static str) {
+        self.files_read.get_or_create(&FileLabels { file, outcome }).inc();
     }
 
     /// Measures until dropped, so that a wait that was given up is measured too.

@@ -1,10 +1,101 @@
-//! Where `/v1/click` may send a person: to hosts on the list and nowhere else, or we would lend our name to any phisher.
+//! Where `/v1/click` may send a person: where a signature says so, or to hosts on a list, and nowhere else, or we would lend our
+//! name to any phisher.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use tally_model::Event;
 use url::{Host, Url};
 
 use crate::error::Fault;
+use crate::file::WatchedFile;
+use crate::parse;
+use crate::signing::{SIGNATURE, SigningKeys};
 
 const FIELD: &str = "to";
+/// What every server can be relied on to take in a request line (RFC 9110, section 4.1).
+const DESTINATION_BYTES_MAX: usize = 8_000;
+
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// The query of a click, taken apart: where to go, who says so, and the fields of the event.
+pub(crate) struct Link<'a> {
+    pairs: Vec<Pair<'a>>,
+    /// How many of the pairs the signature covers, and the signature.
+    signature: Option<(usize, Cow<'a, str>)>,
+}
+
+impl<'a> Link<'a> {
+    pub fn of(query: &'a str) -> Self {
+        let mut pairs: Vec<Pair<'a>> = parse::pairs(query).collect();
+        let Some(at) = pairs.iter().position(|(name, _)| name == SIGNATURE) else {
+            return Self { pairs, signature: None };
+        };
+        let mut free = pairs.split_off(at).into_iter();
+        let signature = free.next().map(|(_, signature)| (at, signature));
+        // What is signed stays as it is, whatever is said of it later.
+        let is_new = |(name, _): &Pair<'a>| {
+            name != FIELD && name != SIGNATURE && !pairs.iter().any(|(signed, _)| signed == name)
+        };
+        let free: Vec<_> = free.filter(is_new).collect();
+        pairs.extend(free);
+        Self { pairs, signature }
+    }
+
+    pub fn fields(&self) -> impl Iterator<Item = Pair<'a>> + '_ {
+        self.pairs.iter().filter(|(name, _)| name != FIELD).cloned()
+    }
+
+    fn to(&self) -> Option<&str> {
+        self.pairs.iter().find(|(name, _)| name == FIELD).map(|(_, to)| to.as_ref())
+    }
+}
+
+/// Who may be sent where.
+pub(crate) struct Redirects {
+    pub hosts: RedirectHosts,
+    /// Those of a campaign with a list of its own, instead of the common one.
+    pub of_campaigns: HashMap<String, RedirectHosts>,
+    pub keys: WatchedFile<SigningKeys>,
+}
+
+impl Redirects {
+    /// Where a link leads, if it may. A link that is signed has to hold, also to a host that is listed: the signature covers more
+    /// than the destination.
+    pub fn destination(&self, link: &Link<'_>, event: &Event) -> Result<Url, Fault> {
+        let url = destination(link.to())?;
+        let Some((covered, signature)) = &link.signature else {
+            let hosts = self.of_campaigns.get(&event.campaign_id).unwrap_or(&self.hosts);
+            return hosts.allow(&url).map(|()| url);
+        };
+        let keys = self.keys.held().ok_or_else(|| {
+            Fault::new(SIGNATURE, "cannot be checked: there are no signing keys here", "sign it with `tally sign-link`")
+        })?;
+        let signed = link.pairs[..*covered].iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
+        keys.verify(signature, signed, event.received_at_us.div_euclid(1_000_000))?;
+        Ok(url)
+    }
+}
+
+/// Whether a text may stand as `to` in a link; if not, why, as a sentence.
+pub fn check_destination(to: &str) -> Result<(), String> {
+    destination(Some(to)).map(|_| ()).map_err(|fault| format!("it {}; {}", fault.what, fault.cure))
+}
+
+/// A destination as a URL that a browser can go to.
+fn destination(to: Option<&str>) -> Result<Url, Fault> {
+    const CURE: &str = "give the destination as `to=https://..`, percent-encoded";
+    let to = to.ok_or_else(|| Fault::new(FIELD, "is missing", CURE))?;
+    if to.len() > DESTINATION_BYTES_MAX {
+        let what = format!("has {} bytes", to.len());
+        return Err(Fault::new(FIELD, what, format!("give at most {DESTINATION_BYTES_MAX}")));
+    }
+    let url = Url::parse(to).map_err(|error| Fault::new(FIELD, format!("is no URL: {error}"), CURE))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Fault::new(FIELD, format!("leads to `{}:`", url.scheme()), "give an http or https URL"));
+    }
+    Ok(url)
+}
 
 pub(crate) struct RedirectHosts(pub Vec<HostPattern>);
 
@@ -39,30 +130,14 @@ impl HostPattern {
 }
 
 impl RedirectHosts {
-    /// The destination that `to` names, if it may be gone to.
-    pub fn destination(&self, to: Option<&str>) -> Result<Url, Fault> {
-        const CURE: &str = "give the destination as `to=https://..`, percent-encoded";
-        let to = to.ok_or_else(|| Fault::new(FIELD, "is missing", CURE))?;
-        let url = Url::parse(to).map_err(|error| Fault::new(FIELD, format!("is no URL: {error}"), CURE))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(Fault::new(FIELD, format!("leads to `{}:`", url.scheme()), "give an http or https URL"));
-        }
+    fn allow(&self, url: &Url) -> Result<(), Fault> {
         let host = url.host_str().unwrap_or_default();
-        if !self.0.iter().any(|pattern| pattern.allows(host)) {
-            let what = format!("leads to `{host}`, which is not on the list of allowed hosts");
-            return Err(Fault::new(FIELD, what, "add the host to capture.redirect_hosts"));
+        if self.0.iter().any(|pattern| pattern.allows(host)) {
+            return Ok(());
         }
-        Ok(url)
+        let what = format!("leads to `{host}`, which is not on the list of allowed hosts");
+        Err(Fault::new(FIELD, what, "sign the link (`tally sign-link`), or add the host to capture.redirect_hosts"))
     }
-}
-
-/// Hands the click's id on, for the conversion to name. An id that the destination already carries stays.
-pub(crate) fn with_click_id(mut destination: Url, click_id: &str) -> String {
-    const CLICK_ID: &str = "click_id";
-    if !destination.query_pairs().any(|(name, _)| name == CLICK_ID) {
-        destination.query_pairs_mut().append_pair(CLICK_ID, click_id);
-    }
-    destination.into()
 }
 
 #[cfg(test)]
@@ -72,7 +147,8 @@ mod tests {
     fn check(to: &str, allowed: bool) {
         let patterns = ["Shop.example", "*.brand.example", "192.0.2.1", "bücher.example"];
         let hosts = RedirectHosts(patterns.map(|text| HostPattern::parse(text).unwrap()).into());
-        assert_eq!(hosts.destination(Some(to)).is_ok(), allowed, "{to}");
+        let found = destination(Some(to)).and_then(|url| hosts.allow(&url));
+        assert_eq!(found.is_ok(), allowed, "{to}");
     }
 
     #[test]
@@ -114,13 +190,5 @@ mod tests {
         for wrong in ["*", "*.", "", "a.*.example", "https://shop.example", "shop.example/path", "*.192.0.2.1"] {
             assert_eq!(HostPattern::parse(wrong), None, "{wrong:?} was taken for a host");
         }
-    }
-
-    #[test]
-    fn the_click_id_is_added_once_and_the_rest_of_the_address_stays() {
-        let go = |to: &str| with_click_id(Url::parse(to).unwrap(), "7");
-        assert_eq!(go("https://shop.example/a?b=c%20d#e"), "https://shop.example/a?b=c%20d&click_id=7#e");
-        assert_eq!(go("https://shop.example"), "https://shop.example/?click_id=7");
-        assert_eq!(go("https://shop.example/?click_id=mine"), "https://shop.example/?click_id=mine");
     }
 }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Float32Array, Int16Array, Int32Array, Int64Array, ListBuilder, RecordBatch,
-    StringArray, StringBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float32Array, Int16Array, Int32Array, Int64Array, ListBuilder,
+    RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use jiff::Timestamp;
-use tally_model::{Class, Country, EventId, Fact, Judged, Kind, Partition, Reason, Region};
+use tally_model::{
+    Class, Country, EventId, Fact, Judged, Kind, Partition, Privacy, Purpose, Reason, Region, Subdivision,
+};
 
 use crate::error::{LakeError, Result};
 use crate::files::{FileLayout, NewFile};
@@ -62,6 +64,9 @@ fn encode(rows: &[&Judged]) -> Result<RecordBatch> {
     let floats = |of: fn(&Judged) -> Option<f32>| -> ArrayRef {
         Arc::new(rows.iter().map(|row| of(row)).collect::<Float32Array>())
     };
+    let flags = |of: fn(&Privacy) -> Option<bool>| -> ArrayRef {
+        Arc::new(rows.iter().map(|row| row.event.privacy.as_deref().and_then(of)).collect::<BooleanArray>())
+    };
     let columns: Vec<ArrayRef> = vec![
         Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| row.event.id.as_bytes()))),
         texts(|row| Some(row.event.kind.as_str())),
@@ -98,6 +103,14 @@ fn encode(rows: &[&Judged]) -> Result<RecordBatch> {
         texts(|row| row.event.currency.as_deref()),
         texts(|row| row.event.click_id.as_deref()),
         texts(|row| row.event.props.as_deref()),
+        texts(|row| row.event.subdivision.as_ref().map(Subdivision::as_str)),
+        texts(|row| row.event.purpose.map(Purpose::as_str)),
+        flags(|privacy| privacy.gdpr),
+        texts(|row| row.event.privacy.as_deref()?.gdpr_consent.as_deref()),
+        texts(|row| row.event.privacy.as_deref()?.gpp.as_deref()),
+        texts(|row| row.event.privacy.as_deref()?.gpp_sid.as_deref()),
+        texts(|row| row.event.privacy.as_deref()?.us_privacy.as_deref()),
+        flags(|privacy| privacy.gpc),
     ];
     Ok(RecordBatch::try_new(EVENTS_FILE.clone(), columns)?)
 }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch, new_null_array};
 use arrow::compute::{max, max_string, min, min_string};
-use arrow::datatypes::{DataType, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, FieldRef, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use bytes::Bytes;
 use deltalake_core::kernel::Add;
 use jiff::Timestamp;
@@ -191,7 +191,7 @@ pub(crate) async fn read_file(
     decoding.await.doing("read a data file")?
 }
 
-/// All rows of several files, in batches of one schema.
+/// All rows of several files, in batches of one schema. What a file of an older version lacks is null.
 pub(crate) async fn read_files(
     store: &Arc<dyn ObjectStore>,
     paths: &[&str],
@@ -200,9 +200,23 @@ pub(crate) async fn read_files(
     let mut batches = Vec::new();
     for path in paths {
         for batch in read_file(store, path, None).await? {
-            // Column by column, since the reader's metadata may differ where the types do not.
-            batches.push(RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?);
+            batches.push(widened(&batch, schema, path)?);
         }
     }
     Ok(batches)
+}
+
+/// Column by column, since the reader's metadata may differ where the types do not.
+fn widened(batch: &RecordBatch, schema: &SchemaRef, path: &str) -> Result<RecordBatch> {
+    let in_file = batch.schema();
+    if let Some(unknown) = in_file.fields().iter().find(|field| schema.field_with_name(field.name()).is_err()) {
+        // A newer binary wrote it. Rows that are written anew must not lose what stands there.
+        let what = format!("data file `{path}` has a column `{}` that this binary does not know", unknown.name());
+        return Err(LakeError::Damaged { what });
+    }
+    let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
+        Some(column) => column.clone(),
+        None => new_null_array(field.data_type(), batch.num_rows()),
+    };
+    Ok(RecordBatch::try_new(schema.clone(), schema.fields().iter().map(column).collect())?)
 }

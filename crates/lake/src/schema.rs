@@ -56,6 +56,15 @@ pub(crate) static EVENTS_FILE: LazyLock<SchemaRef> = LazyLock::new(|| {
         optional("currency", DataType::Utf8),
         optional("click_id", DataType::Utf8),
         optional("props", DataType::Utf8),
+        // Added later, so at the end: tables that were made before get them when they are opened.
+        optional("subdivision", DataType::Utf8),
+        optional("purpose", DataType::Utf8),
+        optional("gdpr", DataType::Boolean),
+        optional("gdpr_consent", DataType::Utf8),
+        optional("gpp", DataType::Utf8),
+        optional("gpp_sid", DataType::Utf8),
+        optional("us_privacy", DataType::Utf8),
+        optional("gpc", DataType::Boolean),
     ]))
 });
 

@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
+use arrow::error::ArrowError;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
-use deltalake_core::kernel::{Action, Add, Remove, StructType, Transaction};
+use deltalake_core::kernel::{Action, Add, Remove, StructField, StructType, Transaction};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use futures::StreamExt;
@@ -17,6 +18,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::Value;
 use tally_model::{Mark, Standing};
+use tracing::info;
 use url::Url;
 
 use crate::error::{Doing, LakeError, Result};
@@ -163,6 +165,9 @@ impl Table {
     ) -> Result<i64> {
         for _ in 0..CONFLICTS_MAX {
             self.refresh().await?;
+            if self.widen().await? {
+                continue;
+            }
             match self.compare(marks).await? {
                 Standing::AlreadyIn => return self.version_of(marks).await,
                 Standing::Moved { mark, found } => {
@@ -193,6 +198,25 @@ impl Table {
             }
         }
         Err(LakeError::Retry { doing: "commit to a table", cause: format!("{CONFLICTS_MAX} conflicts in a row") })
+    }
+
+    /// Gives the table the columns that it lacks, where an older binary made it. Whether it did: then it is not as it was loaded.
+    async fn widen(&mut self) -> Result<bool> {
+        let state = self.delta.snapshot().doing("read a table's columns")?;
+        let lacking = lacking_columns(&self.spec, &state.schema())?;
+        if lacking.is_empty() {
+            return Ok(false);
+        }
+        let names: Vec<_> = lacking.iter().map(|field| field.name().clone()).collect();
+        match self.delta.clone().add_columns().with_fields(lacking).await {
+            Ok(widened) => {
+                info!(table = %self.root, ?names, "columns added");
+                self.delta.state = widened.state;
+                Ok(true)
+            }
+            Err(error) if is_conflict(&error) => Ok(true),
+            Err(error) => Err(error).doing("add columns to a table"),
+        }
     }
 
     /// The data files that a version added; none for one that only rearranged.
@@ -308,6 +332,22 @@ async fn create(delta: DeltaTable, spec: &TableSpec) -> Result<DeltaTable> {
         .with_configuration(configuration)
         .await
         .doing("create a table")
+}
+
+/// The columns of this binary that a table does not have. One that it has and this binary does not know was added by a newer
+/// one, and would be lost from rows that are written anew.
+fn lacking_columns(spec: &TableSpec, table: &StructType) -> Result<Vec<StructField>> {
+    if let Some(unknown) = table.fields().find(|field| spec.schema.field_with_name(field.name()).is_err()) {
+        let what =
+            format!("it has a column `{}` of a newer binary; run that one, or restore a back-up", unknown.name());
+        return Err(LakeError::Damaged { what });
+    }
+    let lacking = spec.schema.fields().iter().filter(|field| table.field(field.name()).is_none());
+    let in_delta = |field: &Arc<Field>| match field.is_nullable() {
+        true => field.as_ref().try_into_kernel().map_err(|error: ArrowError| LakeError::from(error)),
+        false => Err(LakeError::Damaged { what: format!("a table has no column `{}`", field.name()) }),
+    };
+    lacking.map(in_delta).collect()
 }
 
 fn is_conflict(error: &DeltaTableError) -> bool {

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+// Rules of our own rather than the list of uap-core: see decision 0012.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Device {
     /// `desktop`, `mobile`, `tablet`, `tv`, `robot` or `other`.
@@ -16,7 +17,7 @@ pub struct Device {
 const UNKNOWN: &str = "other";
 
 /// Tokens by which robots name themselves; compared in lower case.
-const ROBOT_TOKENS: [&str; 14] = [
+const ROBOT_TOKENS: [&str; 13] = [
     "googlebot",
     "bingbot",
     "crawler",
@@ -24,13 +25,33 @@ const ROBOT_TOKENS: [&str; 14] = [
     "slurp",
     "headlesschrome",
     "phantomjs",
-    "facebookexternalhit",
     "curl/",
     "wget/",
     "python-requests",
     "python-urllib",
     "go-http-client",
     "scrapy",
+];
+
+/// The robots that show where a link leads, in a chat, a mail or a feed; compared in lower case. WhatsApp stands apart, since its
+/// name alone begins the agent.
+const PREVIEW_TOKENS: [&str; 16] = [
+    "facebookexternalhit",
+    "facebot",
+    "slackbot",
+    "slack-imgproxy",
+    "twitterbot",
+    "telegrambot",
+    "discordbot",
+    "linkedinbot",
+    "skypeuripreview",
+    "microsoftpreview",
+    "redditbot",
+    "pinterestbot",
+    "vkshare",
+    "embedly",
+    "iframely",
+    "mastodon/",
 ];
 
 const OS_TOKENS: [(&str, &str); 12] = [
@@ -48,7 +69,7 @@ const OS_TOKENS: [(&str, &str); 12] = [
     ("linux", "linux"),
 ];
 
-const BROWSER_TOKENS: [(&str, &str); 17] = [
+const BROWSER_TOKENS: [(&str, &str); 19] = [
     ("edg/", "edge"),
     ("edga/", "edge"),
     ("edgios/", "edge"),
@@ -57,8 +78,10 @@ const BROWSER_TOKENS: [(&str, &str); 17] = [
     ("opera", "opera"),
     ("samsungbrowser/", "samsung"),
     ("ucbrowser/", "uc"),
+    ("ucweb", "uc"),
     ("qqbrowser/", "qq"),
     ("yabrowser/", "yandex"),
+    ("silk/", "silk"),
     ("fxios/", "firefox"),
     ("firefox/", "firefox"),
     ("crios/", "chrome"),
@@ -75,7 +98,11 @@ impl Device {
         let Some(user_agent) = user_agent else { return Self::NONE };
         let agent = user_agent.to_ascii_lowercase();
         let os = first_match(&OS_TOKENS, &agent);
-        let browser = first_match(&BROWSER_TOKENS, &agent);
+        let browser = match first_match(&BROWSER_TOKENS, &agent) {
+            // The browser that Android had before Chrome; Safari was never there.
+            "safari" if os == "android" => "android",
+            browser => browser,
+        };
         let device = if is_declared_robot(&agent) {
             "robot"
         } else if agent.contains("smart-tv") || agent.contains("smarttv") || os == "webos" || agent.contains("appletv")
@@ -99,10 +126,20 @@ impl Device {
     }
 }
 
+/// Whether the agent is a service that shows where a link leads. Each of them is a declared robot too.
+pub fn is_link_preview(user_agent: &str) -> bool {
+    is_preview(&user_agent.to_ascii_lowercase())
+}
+
+fn is_preview(agent: &str) -> bool {
+    agent.starts_with("whatsapp/") || PREVIEW_TOKENS.iter().any(|token| agent.contains(token))
+}
+
 /// A robot names itself by one of the known tokens, or by a product token that ends in `bot` (`AdsBot/2.1`). The bare
 /// letters within a longer word prove nothing: people's browsers carry them too.
 fn is_declared_robot(agent: &str) -> bool {
     ROBOT_TOKENS.iter().any(|token| agent.contains(token))
+        || is_preview(agent)
         || agent
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
             .any(|word| word.ends_with("bot") && word != "cubot")
@@ -140,9 +177,38 @@ mod tests {
             "android",
             "chrome",
         );
+        check(
+            "Mozilla/5.0 (Linux; U; Android 2.3.3; en-au; HTC_Z710a) AppleWebKit/533.1 (KHTML, like Gecko) Version/4.0 Mobile Safari/533.1",
+            "mobile",
+            "android",
+            "android",
+        );
         check("Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 5.1; Trident/4.0)", "desktop", "windows", "ie");
         check("Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0", "desktop", "linux", "firefox");
         check("", "other", "other", "other");
+    }
+
+    #[test]
+    fn what_previews_links_is_a_robot_and_what_opens_them_in_an_app_is_a_person() {
+        for preview in [
+            "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
+            "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
+            "WhatsApp/2.23.20.0 A",
+            "TelegramBot (like TwitterBot)",
+            "Mozilla/5.0 (compatible; Discordbot/2.0; +https://discordapp.com)",
+            "LinkedInBot/1.0 (compatible; Mozilla/5.0; +http://www.linkedin.com)",
+            "Mozilla/5.0 (Windows NT 6.1; WOW64) SkypeUriPreview Preview/0.5 skype-url-preview@microsoft.com",
+        ] {
+            assert!(is_link_preview(preview) && Device::of(Some(preview)).is_robot(), "{preview} passed for a person");
+        }
+        for person in [
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148 [FBAN/FBIOS;FBAV/470.0]",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 Mobile/21F90 [Pinterest/iOS]",
+            "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/126.0 Mobile Safari/537.36 Instagram 334.0",
+        ] {
+            assert!(!is_link_preview(person) && !Device::of(Some(person)).is_robot(), "{person} was taken for a robot");
+        }
+        assert!(!is_link_preview("Mozilla/5.0 (compatible; Googlebot/2.1)"), "a crawler shows nobody anything");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Country, Region};
+use crate::{Country, Privacy, Region, Subdivision};
 
 /// Identifies an event for deduplication. Made by the client, or by capture where absent.
 pub type EventId = Uuid;
@@ -33,6 +33,32 @@ impl Kind {
     }
 }
 
+/// What a request was for, where it was not to show a person what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// A HEAD: looks where a link leads, and goes nowhere.
+    Head,
+    /// Fetched ahead, in case that a person goes there, or for a preview. The browser says so.
+    Prefetch,
+}
+
+impl Purpose {
+    pub const ALL: [Purpose; 2] = [Purpose::Head, Purpose::Prefetch];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Head => "head",
+            Purpose::Prefetch => "prefetch",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.as_str() == name)
+    }
+}
+
+/// A field that is added goes to the end: see `record.rs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     pub id: EventId,
@@ -71,6 +97,11 @@ pub struct Event {
     pub click_id: Option<String>,
     /// Fields that Tally does not know, as one JSON object.
     pub props: Option<String>,
+    /// The part of the country.
+    pub subdivision: Option<Subdivision>,
+    pub purpose: Option<Purpose>,
+    /// What the person allows, where anything was said of it.
+    pub privacy: Option<Box<Privacy>>,
 }
 
 impl Event {
@@ -103,6 +134,9 @@ impl Event {
             currency: None,
             click_id: None,
             props: None,
+            subdivision: None,
+            purpose: None,
+            privacy: None,
         }
     }
 }

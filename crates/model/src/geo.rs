@@ -22,6 +22,39 @@ impl Country {
     }
 }
 
+/// ISO 3166-2 code in upper case: the country, a hyphen, and one to three letters or digits, such as `US-CA`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Subdivision {
+    country: Country,
+    code: String,
+}
+
+impl Subdivision {
+    const PART_BYTES_MAX: usize = 3;
+
+    /// Takes the whole code, in either case.
+    pub fn parse(code: &str) -> Option<Self> {
+        let (country, part) = code.split_once('-')?;
+        Self::of(Country::parse(country)?, part)
+    }
+
+    /// From the country and the code of its part.
+    pub fn of(country: Country, part: &str) -> Option<Self> {
+        let is_part =
+            (1..=Self::PART_BYTES_MAX).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());
+        let code = || format!("{}-{}", country.as_str(), part.to_ascii_uppercase());
+        is_part.then(|| Self { country, code: code() })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.code
+    }
+
+    pub fn country(&self) -> Country {
+        self.country
+    }
+}
+
 /// Where an event is stored: the second partition level of the raw table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,6 +108,20 @@ mod tests {
         for wrong in ["", "D", "DEU", "D1", "Ä", "  "] {
             assert_eq!(Country::parse(wrong), None, "{wrong:?} was taken for a country");
         }
+    }
+
+    #[test]
+    fn a_subdivision_is_a_country_and_its_part() {
+        let check = |code: &str, expected: Option<&str>| {
+            assert_eq!(Subdivision::parse(code).as_ref().map(Subdivision::as_str), expected, "{code:?}");
+        };
+        check("us-ca", Some("US-CA"));
+        check("GB-ENG", Some("GB-ENG"));
+        check("AT-9", Some("AT-9"));
+        for wrong in ["", "US", "US-", "US-CALI", "USA-CA", "U-CA", "US-C.", "US-Ä", "US--1"] {
+            check(wrong, None);
+        }
+        assert_eq!(Subdivision::parse("us-ca").map(|part| part.country()), Country::parse("US"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod geo;
 mod judged;
 mod mark;
 mod offset;
+mod privacy;
 mod proof;
 mod record;
 pub mod report;
@@ -21,12 +22,13 @@ mod window;
 
 pub use clock::{Clock, Entropy, ManualClock, SeededEntropy, SystemClock, SystemEntropy};
 pub use days::{Days, DaysError};
-pub use device::Device;
-pub use event::{Event, EventId, Kind};
-pub use geo::{Country, Region};
+pub use device::{Device, is_link_preview};
+pub use event::{Event, EventId, Kind, Purpose};
+pub use geo::{Country, Region, Subdivision};
 pub use judged::Judged;
 pub use mark::{Mark, Standing, position_mark, position_marks};
 pub use offset::{Offset, Partition, Positions, partition_of};
+pub use privacy::Privacy;
 pub use proof::{
     CheckReport, Comparison, Difference, Differences, KindCount, Life, LifeCell, LifeEvent, Quarantined, RebuildReport,
     TableComparison,

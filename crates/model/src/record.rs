@@ -1,11 +1,16 @@
 //! How an event is written in the journal: one version byte, then the event in postcard's encoding.
 //!
 //! The journal outlives the binary that wrote it. A change of `Event` is a new version here, and the old one stays
-//! readable for as long as journals that hold it are kept.
+//! readable for as long as journals that hold it are kept. Fields are only ever added, as options and at the end: so an old
+//! record is a new one that ends early, and what it lacks is absent.
 
 use crate::Event;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The fields at the end of `Event` that each version brought, the first one being whole.
+const FIELDS_ADDED: [usize; VERSION as usize] = [0, 3];
+/// An option that is absent, in postcard.
+const ABSENT: u8 = 0;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
@@ -25,17 +30,28 @@ pub fn encode_record(event: &Event) -> Vec<u8> {
 
 pub fn decode_record(bytes: &[u8]) -> Result<Event, DecodeError> {
     let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
-    if version != VERSION {
-        return Err(DecodeError::UnknownVersion(version));
-    }
-    postcard::from_bytes(body).map_err(DecodeError::Malformed)
+    let decoded = match version {
+        VERSION => postcard::from_bytes(body),
+        1..VERSION => {
+            let lacking = FIELDS_ADDED[usize::from(version)..].iter().sum();
+            postcard::from_bytes(&[body, &vec![ABSENT; lacking]].concat())
+        }
+        _ => return Err(DecodeError::UnknownVersion(version)),
+    };
+    decoded.map_err(DecodeError::Malformed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Country, Kind, Region};
+    use crate::{Country, Kind, Privacy, Purpose, Region, Subdivision};
     use uuid::Uuid;
+
+    /// What the first version wrote for [`event`] without the fields that came later.
+    const VERSION_1: &str = concat!(
+        "011000000000000000000000000000000007018080f28183898506008080f281838985060163016100000001",
+        "ffffffffffffffffff01000000010000803e0001444501000002016101620000000001077b226b223a317d",
+    );
 
     fn event() -> Event {
         Event {
@@ -45,6 +61,9 @@ mod tests {
             user_hash: Some(u64::MAX),
             x: Some(0.25),
             props: Some(r#"{"k":1}"#.into()),
+            subdivision: Subdivision::parse("DE-BE"),
+            purpose: Some(Purpose::Prefetch),
+            privacy: Privacy { gdpr: Some(true), gpp: Some("DBAA".into()), ..Privacy::default() }.some(),
             ..Event::new(Uuid::from_u128(7), Kind::Click, 1_700_000_000_000_000, "c", "a")
         }
     }
@@ -54,13 +73,30 @@ mod tests {
         assert_eq!(decode_record(&encode_record(&event())), Ok(event()));
     }
 
+    fn version_1() -> Vec<u8> {
+        (0..VERSION_1.len()).step_by(2).map(|at| u8::from_str_radix(&VERSION_1[at..at + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_record_of_an_older_version_reads_as_the_event_that_it_was() {
+        let expected = Event { subdivision: None, purpose: None, privacy: None, ..event() };
+        assert_eq!(decode_record(&version_1()), Ok(expected));
+    }
+
     #[test]
     fn a_record_cut_short_or_from_the_future_is_an_error_never_another_event() {
-        let bytes = encode_record(&event());
         assert_eq!(decode_record(&[]), Err(DecodeError::Empty));
-        assert_eq!(decode_record(&[9, 1, 2]), Err(DecodeError::UnknownVersion(9)));
-        for cut in 1..bytes.len() {
-            assert!(decode_record(&bytes[..cut]).is_err(), "{cut} of {} bytes were taken for an event", bytes.len());
+        for version in [0, VERSION + 1, 9] {
+            assert_eq!(decode_record(&[version, 1, 2]), Err(DecodeError::UnknownVersion(version)));
+        }
+        for bytes in [encode_record(&event()), version_1()] {
+            for cut in 1..bytes.len() {
+                assert!(
+                    decode_record(&bytes[..cut]).is_err(),
+                    "{cut} of {} bytes were taken for an event",
+                    bytes.len()
+                );
+            }
         }
     }
 }

@@ -12,6 +12,12 @@ pub enum Reason {
     DoubleClick,
     /// The user agent says of itself that it is a robot (IAB/MRC: general invalid traffic).
     DeclaredBot,
+    /// A service that shows where a link leads, in a chat or a feed, fetched it (IAB/MRC: general invalid traffic).
+    LinkPreview,
+    /// Fetched ahead, before anybody went there (IAB/MRC: general invalid traffic).
+    Prefetch,
+    /// A HEAD, which shows nothing to anybody.
+    HeadRequest,
     /// A conversion names its click, but no campaign that it could be counted for.
     ClickUnresolved,
     /// The record's bytes are no event that this binary can read; a stand-in holds them.
@@ -21,10 +27,13 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 9] = [
         Reason::SameId,
         Reason::DoubleClick,
         Reason::DeclaredBot,
+        Reason::LinkPreview,
+        Reason::Prefetch,
+        Reason::HeadRequest,
         Reason::ClickUnresolved,
         Reason::Undecodable,
         Reason::JudgingFailed,
@@ -35,6 +44,9 @@ impl Reason {
             Reason::SameId => "same_id",
             Reason::DoubleClick => "double_click",
             Reason::DeclaredBot => "declared_bot",
+            Reason::LinkPreview => "link_preview",
+            Reason::Prefetch => "prefetch",
+            Reason::HeadRequest => "head_request",
             Reason::ClickUnresolved => "click_unresolved",
             Reason::Undecodable => "undecodable",
             Reason::JudgingFailed => "judging_failed",
@@ -49,7 +61,7 @@ impl Reason {
     pub fn class(self) -> Class {
         match self {
             Reason::SameId | Reason::DoubleClick => Class::Duplicate,
-            Reason::DeclaredBot => Class::InvalidGivt,
+            Reason::DeclaredBot | Reason::LinkPreview | Reason::Prefetch | Reason::HeadRequest => Class::InvalidGivt,
             Reason::ClickUnresolved | Reason::Undecodable | Reason::JudgingFailed => Class::Quarantined,
         }
     }
@@ -59,7 +71,13 @@ impl Reason {
     pub fn remembers_id(self) -> bool {
         match self {
             Reason::SameId | Reason::Undecodable => false,
-            Reason::DoubleClick | Reason::DeclaredBot | Reason::ClickUnresolved | Reason::JudgingFailed => true,
+            Reason::DoubleClick
+            | Reason::DeclaredBot
+            | Reason::LinkPreview
+            | Reason::Prefetch
+            | Reason::HeadRequest
+            | Reason::ClickUnresolved
+            | Reason::JudgingFailed => true,
         }
     }
 }

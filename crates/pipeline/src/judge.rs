@@ -1,6 +1,6 @@
 //! One verdict for each event. Reads as the policy itself.
 
-use tally_model::{Device, Event, Kind, Reason, Verdict};
+use tally_model::{Device, Event, Kind, Purpose, Reason, Verdict, is_link_preview};
 
 /// The order matters: a copy is a copy whatever else it may be, so that a robot's resent click is not invalid twice. A double
 /// click is one that would count otherwise.
@@ -9,7 +9,13 @@ pub fn judge(event: &Event, device: &Device, is_first: bool, is_double_click: bo
         return Verdict::Not(Reason::SameId);
     }
     if device.is_robot() {
-        return Verdict::Not(Reason::DeclaredBot);
+        let is_preview = event.user_agent.as_deref().is_some_and(is_link_preview);
+        return Verdict::Not(if is_preview { Reason::LinkPreview } else { Reason::DeclaredBot });
+    }
+    match event.purpose {
+        Some(Purpose::Prefetch) => return Verdict::Not(Reason::Prefetch),
+        Some(Purpose::Head) => return Verdict::Not(Reason::HeadRequest),
+        None => {}
     }
     if event.kind == Kind::Conversion && event.campaign_id.is_empty() {
         return Verdict::Not(Reason::ClickUnresolved);
@@ -25,9 +31,26 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
+    fn event(agent: Option<&str>, campaign_id: &str) -> Event {
+        let user_agent = agent.map(ToOwned::to_owned);
+        Event { user_agent, ..Event::new(Uuid::from_u128(1), Kind::Conversion, 0, campaign_id, "a") }
+    }
+
     fn check(agent: Option<&str>, campaign_id: &str, is_first: bool, is_double_click: bool, verdict: Verdict) {
-        let event = Event::new(Uuid::from_u128(1), Kind::Conversion, 0, campaign_id, "a");
-        assert_eq!(judge(&event, &Device::of(agent), is_first, is_double_click), verdict);
+        assert_eq!(judge(&event(agent, campaign_id), &Device::of(agent), is_first, is_double_click), verdict);
+    }
+
+    #[test]
+    fn what_was_not_fetched_for_a_person_to_see_does_not_count() {
+        let check = |purpose, agent: &str, is_first, reason| {
+            let event = Event { purpose: Some(purpose), ..event(Some(agent), "c") };
+            assert_eq!(judge(&event, &Device::of(Some(agent)), is_first, true), Verdict::Not(reason), "{event:?}");
+        };
+        check(Purpose::Prefetch, "Mozilla/5.0", true, Reason::Prefetch);
+        check(Purpose::Head, "Mozilla/5.0", true, Reason::HeadRequest);
+        check(Purpose::Head, "Slackbot 1.0", true, Reason::LinkPreview);
+        check(Purpose::Prefetch, "curl/8", true, Reason::DeclaredBot);
+        check(Purpose::Prefetch, "Mozilla/5.0", false, Reason::SameId);
     }
 
     #[test]
@@ -36,6 +59,7 @@ mod tests {
         check(None, "c", true, true, Verdict::Not(Reason::DoubleClick));
         check(None, "c", false, true, Verdict::Not(Reason::SameId));
         check(Some("curl/8"), "c", true, true, Verdict::Not(Reason::DeclaredBot));
+        check(Some("WhatsApp/2.23"), "c", true, true, Verdict::Not(Reason::LinkPreview));
         check(Some("curl/8"), "c", false, false, Verdict::Not(Reason::SameId));
         check(None, "", true, false, Verdict::Not(Reason::ClickUnresolved));
     }

@@ -3,6 +3,7 @@
 //! The rules ([`Dedup`], [`DoubleClicks`], [`judge`], [`RollupBuilder`]) are pure functions of the record, its offset and what came before it;
 //! a replay of the log decides the same. The one loop that drives them is [`run`]; it holds no rule.
 
+mod agents;
 mod batch;
 mod dedup;
 mod double_click;

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::agents::Agents;
 use crate::{Dedup, DoubleClicks};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,6 +34,8 @@ pub struct PipelineMetrics {
     dedup_runs: Gauge,
     dedup_reads: Gauge,
     clicks: Gauge,
+    agents: Gauge,
+    agents_told: Gauge,
 }
 
 impl PipelineMetrics {
@@ -52,6 +55,8 @@ impl PipelineMetrics {
             dedup_runs: Gauge::default(),
             dedup_reads: Gauge::default(),
             clicks: Gauge::default(),
+            agents: Gauge::default(),
+            agents_told: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("tally_pipeline");
         registry.register("verdicts", "Events by kind and verdict class, committed", metrics.verdicts.clone());
@@ -95,15 +100,29 @@ impl PipelineMetrics {
         registry.register("dedup_runs", "Files of event ids on disk", metrics.dedup_runs.clone());
         registry.register("dedup_reads", "Blocks of those read since the start", metrics.dedup_reads.clone());
         registry.register("double_click_clicks", "Counted clicks remembered for double clicks", metrics.clicks.clone());
+        registry.register("agents", "User agents whose device is remembered", metrics.agents.clone());
+        registry.register(
+            "agents_told",
+            "Times that a device was told from its user agent anew since the start",
+            metrics.agents_told.clone(),
+        );
         metrics
     }
 
+    pub(crate) fn observe_agents(&self, agents: &Agents) {
+        set(&self.agents, agents.len() as u64);
+        set(&self.agents_told, agents.told());
+    }
+
     pub(crate) fn observe_memory(&self, dedup: &Dedup, clicks: &DoubleClicks) {
-        let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.dedup_ids, dedup.len());
         set(&self.dedup_memory, dedup.memory_bytes());
         set(&self.dedup_runs, dedup.runs() as u64);
         set(&self.dedup_reads, dedup.reads());
         set(&self.clicks, clicks.len() as u64);
     }
+}
+
+fn set(gauge: &Gauge, value: u64) {
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
 }

@@ -5,11 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tally_model::{Device, Event, Reason, Verdict, decode_record};
 
+use crate::agents::Agents;
+
 /// The event of a record and the device behind it, or why there is none. A panic in here is the record's own.
-pub(crate) fn read_record(bytes: &[u8]) -> Result<(Event, Device), String> {
+pub(crate) fn read_record(bytes: &[u8], agents: &mut Agents) -> Result<(Event, Device), String> {
     let read = || {
         let event = decode_record(bytes).map_err(|error| error.to_string())?;
-        let device = Device::of(event.user_agent.as_deref());
+        let device = agents.device(event.user_agent.as_deref());
         Ok((event, device))
     };
     caught(read).unwrap_or_else(|panic| Err(format!("reading it failed: {panic}")))
@@ -21,7 +23,7 @@ pub(crate) fn verdict_by(rule: impl FnOnce() -> Verdict) -> Verdict {
 }
 
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    // What the closures above hold is given up after a panic, or only read.
+    // What the closures above hold is given up after a panic, or only read; `agents` is whole between its calls to the rules.
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| message(panic.as_ref()))
 }
 
@@ -49,8 +51,9 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_event_are_told_why() {
-        assert!(read_record(&[]).unwrap_err().contains("empty"));
-        assert!(read_record(&[9, 1]).unwrap_err().contains("format version 9"));
-        assert!(read_record(&[1, 1]).unwrap_err().contains("not an event"));
+        let why = |bytes: &[u8]| read_record(bytes, &mut Agents::default()).unwrap_err();
+        assert!(why(&[]).contains("empty"));
+        assert!(why(&[9, 1]).contains("format version 9"));
+        assert!(why(&[1, 1]).contains("not an event"));
     }
 }

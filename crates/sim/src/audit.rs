@@ -10,6 +10,7 @@ use tally_journal::Stored;
 use tally_model::{Class, Country, Counts, Event, Grain, Judged, Kind, Reason, View, decode_record, partition_of};
 use uuid::Uuid;
 
+use crate::client::consent_of;
 use crate::lake::Tables;
 use crate::plan::Plan;
 use crate::truth::Known;
@@ -160,6 +161,7 @@ fn check_senders(events: &[Event], known: &Known) -> Result<()> {
             && event.revenue_micros == sent.revenue_micros
             && event.currency.as_deref() == Some(sent.currency)
             && event.country.as_ref().map(Country::as_str) == Some(sent.country)
+            && event.privacy.as_deref().and_then(|privacy| privacy.gdpr_consent.clone()) == consent_of(id)
             && event.user_hash.is_some();
         ensure!(same, "{} is not what was sent: {event:?} instead of {sent:?}", event.id);
         *times.entry(id).or_default() += 1;

@@ -222,6 +222,11 @@ impl Answer {
     }
 }
 
+/// What is said of consent with every third event: told by the id, so that all copies say the same.
+pub fn consent_of(id: u128) -> Option<String> {
+    id.is_multiple_of(3).then(|| format!("CP{id:032x}"))
+}
+
 fn as_json(id: u128, sent: &Sent) -> Value {
     json!({
         "event_id": Uuid::from_u128(id),
@@ -234,6 +239,7 @@ fn as_json(id: u128, sent: &Sent) -> Value {
         "currency": sent.currency,
         "country": sent.country,
         "user_id": format!("user-{}", id % 7),
+        "gdpr_consent": consent_of(id).unwrap_or_default(),
         "user_agent": if sent.by_robot { ROBOT } else { BROWSER },
     })
 }

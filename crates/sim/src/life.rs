@@ -86,6 +86,7 @@ impl Surroundings {
             clock: world.clone(),
             entropy: world.clone(),
             key: HashKey::from_bytes([7; 32]),
+            signing_keys: None,
             settings: CaptureSettings::default(),
             metrics: CaptureMetrics::register(&mut Registry::default()),
         })?;

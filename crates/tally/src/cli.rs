@@ -87,6 +87,21 @@ pub enum Command {
     /// The life of one event: when it came, where it stands in the log, its verdict and why, its cells and its file
     #[command(after_long_help = examples::WHY)]
     Why(WhyArguments),
+    /// Print a link to /v1/click that is signed: it leads wherever it says, without a list of hosts
+    ///
+    /// The signature covers everything that the link says in front of it: where it leads, campaign, ad and whatever else is set.
+    /// What an ad server adds goes behind it. Macros in the destination, such as {click_id}, are filled in at each click.
+    ///
+    /// The keys are in `signing.keys` in the data folder; the first is made here. A running server takes note of a changed file
+    /// within seconds, and needs no restart.
+    #[command(after_long_help = examples::SIGN_LINK)]
+    SignLink(SignLinkArguments),
+    /// Print the HTML element that loads the tag: impressions when they are seen, clicks with where they were
+    ///
+    /// It names the version of the tag that this binary serves, and insists on its hash. On the page, every element with
+    /// data-tally-campaign-id and data-tally-ad-id is an ad; other data-tally-.. attributes are event fields too.
+    #[command(after_long_help = examples::TAG)]
+    Tag(TagArguments),
     /// Measure this machine: capture, and the pipeline behind it
     Bench(BenchArguments),
     /// Print the configuration as it results from defaults, file and environment, or what is wrong with it
@@ -380,6 +395,44 @@ pub struct WhyArguments {
     pub json: bool,
     #[command(flatten)]
     pub place: WhereArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct SignLinkArguments {
+    /// Where the link leads; may have macros such as {click_id}, {campaign_id} or {cachebuster}
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+    /// The campaign that the clicks count for; without it, the ad server adds `campaign_id`
+    #[arg(long, value_name = "ID")]
+    pub campaign: Option<String>,
+    /// The ad that is clicked; without it, the ad server adds `ad_id`
+    #[arg(long, value_name = "ID")]
+    pub ad: Option<String>,
+    /// Another event field that nobody may change, such as cost_micros=250000
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+    /// How long the link holds, such as 30d or 12h; `never` where it shall not expire
+    #[arg(long, value_name = "TIME", default_value = "30d")]
+    pub expires: String,
+    /// The key to sign with, by its id [default: the last one of the file]
+    #[arg(long, value_name = "ID")]
+    pub key: Option<String>,
+    /// Add a key to the file first, which signs from now on; links with the earlier ones stay good
+    #[arg(long, conflicts_with = "key")]
+    pub new_key: bool,
+    /// The address under which people reach the server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub server: String,
+    /// The data folder
+    #[arg(long, value_name = "DIR", default_value = "./tally-data")]
+    pub data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct TagArguments {
+    /// The address under which pages reach the server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub server: String,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ pub mod query;
 pub mod rebuild;
 pub mod replay;
 pub mod send;
+pub mod sign_link;
 pub mod verify;
 pub mod why;
 

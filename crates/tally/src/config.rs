@@ -236,6 +236,10 @@ impl DataFolder {
         self.0.join("dedup")
     }
 
+    pub fn signing_keys(&self) -> PathBuf {
+        self.0.join("signing.keys")
+    }
+
     pub fn hash_key(&self) -> PathBuf {
         self.0.join("hash.key")
     }
@@ -266,6 +270,16 @@ mod tests {
     }
 
     #[test]
+    fn a_campaign_has_its_own_hosts_under_its_name_as_it_is_written() {
+        let file = "[capture]\ncampaign_redirect_hosts = [{ campaign_id = \"Spring.1\", hosts = [\"a.example\"] }]";
+        let campaigns = load(file, &[]).unwrap().capture.campaign_redirect_hosts;
+        assert_eq!(
+            (campaigns[0].campaign_id.as_str(), campaigns[0].hosts.as_slice()),
+            ("Spring.1", &["a.example".to_owned()][..])
+        );
+    }
+
+    #[test]
     fn a_key_that_does_not_exist_or_a_value_out_of_range_is_an_error_that_names_it() {
         for (file, environment, says) in [
             ("[journal]\npartition = 8", vec![], "partition"),
@@ -275,6 +289,7 @@ mod tests {
             ("[server]\nidle_timeout_ms = 5", vec![], "`server.idle_timeout_ms` is 5; use a second to an hour"),
             ("[tls]\nkey = \"key.pem\"", vec![], "`tls.certificate` and `tls.key` belong together"),
             ("[verify]\nrecount_at = \"25:00\"", vec![], "`verify.recount_at` is \"25:00\""),
+            ("[capture]\ncampaign_redirect_hosts = [{ campaign_id = \"Spring.1\", host = [] }]", vec![], "host"),
             ("[capture]\ntrusted_proxies = [\"10.0.0.0/99\"]", vec![], "10.0.0.0/99"),
         ] {
             let error = format!("{:#}", load(file, &environment).unwrap_err());

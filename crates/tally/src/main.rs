@@ -43,6 +43,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Replay(arguments) => return commands::replay::run(&arguments).await,
         Command::Quarantine(arguments) => return commands::quarantine::run(arguments.what).await,
         Command::Why(arguments) => commands::why::run(arguments).await?,
+        Command::SignLink(arguments) => commands::sign_link::run(&arguments)?,
+        Command::Tag(arguments) => commands::say(tally_capture::tag_element(&arguments.server)),
         Command::Bench(arguments) => commands::bench::run(arguments).await?,
         Command::CheckConfig(arguments) => commands::check_config::run(&arguments)?,
     }

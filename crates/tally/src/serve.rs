@@ -6,6 +6,7 @@ mod door;
 mod maintenance;
 mod operations;
 mod recount;
+mod refresh;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -82,21 +83,22 @@ impl Server {
         let recount = recount.map(|at_s| Recount::new(lake.clone(), clock.clone(), at_s, dedup_ttl_s, metrics));
 
         let admin = Admin { lake: lake.clone(), journal: journal.clone(), clock: clock.clone() };
-        let capture = Capture::new(CaptureParts {
+        let capture = Arc::new(Capture::new(CaptureParts {
             journal: journal.clone(),
             clock,
             entropy: Arc::new(SystemEntropy),
             key,
+            signing_keys: Some(folder.signing_keys()),
             settings: config.capture.clone(),
             metrics: CaptureMetrics::register(&mut registry),
-        })?;
+        })?);
         let query = LakeQuery::new(lake.queries(), progress.subscribe(), dedup_ttl_s);
         let api = Api::new(Arc::new(query), ApiMetrics::register(&mut registry));
         let door_metrics = DoorMetrics::register(&mut registry);
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
         let questions =
             tally_api::router(api).merge(admin::router(Arc::new(admin))).merge(operations::router(operations));
-        let routes = tally_capture::router(Arc::new(capture)).merge(aside(questions));
+        let routes = tally_capture::router(capture.clone()).merge(aside(questions));
 
         let door = Door::open(config, routes, tally_capture::gather_receipts_here, &door_metrics)?;
         let address = door.address;
@@ -106,7 +108,7 @@ impl Server {
             journal,
             door,
             pipeline: pipeline.thread,
-            beside: [tokio::spawn(maintenance.run())]
+            beside: [tokio::spawn(maintenance.run()), tokio::spawn(refresh::run(capture))]
                 .into_iter()
                 .chain(recount.map(|recount| tokio::spawn(recount.run())))
                 .collect(),

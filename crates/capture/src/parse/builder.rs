@@ -1,17 +1,19 @@
 //! Puts an event together field by field, wherever the fields come from, and stamps it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use tally_model::{Entropy, Event, EventId, Kind, Region};
+use tally_model::{Entropy, Event, EventId, Kind, Privacy, Region};
 use uuid::{Builder, Uuid};
 
-use super::checks;
 use super::field::Field;
 use super::found::Found;
 use super::props::Props;
+use super::{checks, privacy};
 use crate::client::Client;
 use crate::error::Fault;
+use crate::geo::{GeoTable, Place};
 use crate::hash::HashKey;
 
 /// What an event gets from capture rather than from its sender.
@@ -20,6 +22,8 @@ pub(crate) struct Stamp<'a> {
     pub key: &'a HashKey,
     pub entropy: &'a dyn Entropy,
     pub client: &'a Client,
+    /// Tells the place of an address that the event itself names.
+    pub geo: Option<Arc<GeoTable>>,
     /// The kind of an event that names none.
     pub kind: Option<Kind>,
 }
@@ -30,13 +34,24 @@ pub(crate) struct EventBuilder<'a> {
     event: Event,
     id: Option<EventId>,
     kind: Option<Kind>,
+    /// Of the address that the event names.
+    place: Place,
+    privacy: Privacy,
     props: Props<'a>,
 }
 
 impl<'a> EventBuilder<'a> {
     pub fn new(stamp: &'a Stamp<'a>) -> Self {
         let event = Event::new(Uuid::nil(), Kind::Impression, stamp.received_at_us, "", "");
-        Self { stamp, event, id: None, kind: stamp.kind, props: Props::default() }
+        Self {
+            stamp,
+            event,
+            id: None,
+            kind: stamp.kind,
+            place: Place::default(),
+            privacy: Privacy::default(),
+            props: Props::default(),
+        }
     }
 
     /// Sets a field of the contract. Null is absent. A field that is set twice keeps the last value (`segments`: all).
@@ -45,7 +60,7 @@ impl<'a> EventBuilder<'a> {
             return Ok(());
         }
         let client = self.stamp.client;
-        let event = &mut self.event;
+        let (event, privacy) = (&mut self.event, &mut self.privacy);
         match field {
             Field::EventId => self.id = Some(checks::event_id(field, &found)?),
             Field::Kind => self.kind = Some(checks::kind(field, &found)?),
@@ -64,12 +79,17 @@ impl<'a> EventBuilder<'a> {
             }
             // Anybody may claim to be somebody else: only our own servers are believed, others by their connection.
             Field::Ip | Field::UserAgent if !client.speaks_for_others => {}
-            Field::Ip => event.ip_hash = Some(self.stamp.key.ip(checks::ip(field, &found)?)),
+            Field::Ip => {
+                let address = checks::ip(field, &found)?;
+                event.ip_hash = Some(self.stamp.key.ip(address));
+                self.place = self.stamp.geo.as_deref().map(|geo| geo.place(address)).unwrap_or_default();
+            }
             Field::UserAgent => event.user_agent = checks::shortened(field, &found, checks::USER_AGENT_BYTES_MAX)?,
             Field::Referrer => event.referrer = checks::shortened(field, &found, checks::REFERRER_BYTES_MAX)?,
             Field::X => event.x = Some(checks::number(field, &found)?),
             Field::Y => event.y = Some(checks::number(field, &found)?),
             Field::Country => event.country = Some(checks::country(field, &found)?),
+            Field::Subdivision => event.subdivision = Some(checks::subdivision(field, &found)?),
             Field::AgeGroup => event.age_group = checks::id(field, &found)?,
             Field::Gender => event.gender = checks::id(field, &found)?,
             Field::Segments => checks::segments(field, found, &mut event.segments)?,
@@ -77,6 +97,12 @@ impl<'a> EventBuilder<'a> {
             Field::RevenueMicros => event.revenue_micros = checks::micros(field, &found)?,
             Field::Currency => event.currency = Some(checks::currency(field, &found)?),
             Field::ClickId => event.click_id = checks::id(field, &found)?,
+            Field::Gdpr => privacy.gdpr = privacy::flag(field, &found)?,
+            Field::GdprConsent => privacy.gdpr_consent = privacy::consent(field, &found)?,
+            Field::Gpp => privacy.gpp = privacy::consent(field, &found)?,
+            Field::GppSid => privacy.gpp_sid = privacy::sections(field, &found)?,
+            Field::UsPrivacy => privacy.us_privacy = privacy::us_privacy(field, &found)?,
+            Field::Gpc => privacy.gpc = privacy::flag(field, &found)?,
             Field::Props => self.props.merge_owned(checks::text(field, &found)?)?,
         }
         Ok(())
@@ -97,7 +123,7 @@ impl<'a> EventBuilder<'a> {
 
     /// The event whole, or what it lacks.
     pub fn finish(self) -> Result<Event, Fault> {
-        let Self { stamp, mut event, id, kind, props } = self;
+        let Self { stamp, mut event, id, kind, place, mut privacy, props } = self;
         let client = stamp.client;
         event.kind = kind.ok_or_else(|| missing(Field::Kind, "give `impression`, `click` or `conversion`"))?;
         if !(event.kind == Kind::Conversion && event.click_id.is_some()) {
@@ -112,7 +138,24 @@ impl<'a> EventBuilder<'a> {
         event.ip_hash = event.ip_hash.or(client.ip_hash);
         event.user_agent = event.user_agent.or_else(|| client.user_agent.clone());
         event.referrer = event.referrer.or_else(|| client.referrer.clone());
-        event.country = event.country.or(client.country);
+        if let Some(subdivision) = &event.subdivision {
+            let country = *event.country.get_or_insert(subdivision.country());
+            if country != subdivision.country() {
+                let what = format!("{:?} is not in {:?}", subdivision.as_str(), country.as_str());
+                return Err(Fault::new(
+                    Field::Subdivision.as_str(),
+                    what,
+                    "give `country` and `subdivision` of one place",
+                ));
+            }
+        }
+        if event.country.is_none() {
+            let place = if place.country.is_some() { place } else { client.place.clone() };
+            (event.country, event.subdivision) = (place.country, place.subdivision);
+        }
+        event.purpose = client.purpose;
+        privacy.gpc = privacy.gpc.or(client.gpc);
+        event.privacy = privacy.some();
         event.region = Region::of(event.country);
         event.props = props.finish()?;
         Ok(event)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use jiff::fmt::temporal::Pieces;
-use tally_model::{Country, EventId, Kind};
+use tally_model::{Country, EventId, Kind, Subdivision};
 use uuid::Uuid;
 
 use super::field::Field;
@@ -25,7 +25,7 @@ const OCCURRED_AT_MIN_US: i64 = 946_684_800_000_000;
 const OCCURRED_AHEAD_MAX_US: i64 = 24 * 3_600 * 1_000_000;
 const DAY_US: i64 = 24 * 3_600 * 1_000_000;
 
-type Checked<T> = Result<T, Fault>;
+pub(super) type Checked<T> = Result<T, Fault>;
 
 pub(crate) fn text<'a>(field: Field, found: &'a Found<'_>) -> Checked<&'a str> {
     match found {
@@ -118,6 +118,11 @@ pub(crate) fn micros(field: Field, found: &Found<'_>) -> Checked<i64> {
 pub(crate) fn country(field: Field, found: &Found<'_>) -> Checked<Country> {
     let known = text(field, found).ok().and_then(Country::parse);
     known.ok_or_else(|| found.fault(field, "is not a country code", "give two letters (ISO 3166-1), e.g. \"DE\""))
+}
+
+pub(crate) fn subdivision(field: Field, found: &Found<'_>) -> Checked<Subdivision> {
+    let known = text(field, found).ok().and_then(Subdivision::parse);
+    known.ok_or_else(|| found.fault(field, "is no part of a country", "give its code (ISO 3166-2), e.g. \"US-CA\""))
 }
 
 pub(crate) fn currency(field: Field, found: &Found<'_>) -> Checked<String> {

@@ -37,6 +37,7 @@ fields! {
     X = "x",
     Y = "y",
     Country = "country",
+    Subdivision = "subdivision",
     AgeGroup = "age_group",
     Gender = "gender",
     Segments = "segments",
@@ -44,6 +45,12 @@ fields! {
     RevenueMicros = "revenue_micros",
     Currency = "currency",
     ClickId = "click_id",
+    Gdpr = "gdpr",
+    GdprConsent = "gdpr_consent",
+    Gpp = "gpp",
+    GppSid = "gpp_sid",
+    UsPrivacy = "us_privacy",
+    Gpc = "gpc",
     Props = "props",
 }
 

@@ -7,6 +7,7 @@ mod form;
 mod found;
 mod json;
 mod lines;
+mod privacy;
 mod props;
 
 pub(crate) use builder::{EventBuilder, Stamp};

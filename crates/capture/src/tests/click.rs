@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use axum::http::Method;
 use tally_journal::JournalError;
-use tally_model::Kind;
+use tally_model::{Kind, Purpose, SeededEntropy};
 
 use super::{Door, Mood, NOW_US, STRANGER, request};
+use crate::SigningKeys;
 
 const SHOP: &str = "/v1/click?campaign_id=c&ad_id=a&to=https%3A%2F%2Fshop.example%2Fshoes%3Fsize%3D42";
 
@@ -32,7 +33,20 @@ async fn a_head_gets_the_same_answer_and_its_event_is_marked() {
     let door = Door::new();
     let answer = door.send(request(Method::HEAD, SHOP, STRANGER, &[], "")).await.expect(302);
     assert!(answer.headers["location"].to_str().unwrap().starts_with("https://shop.example/shoes?size=42&click_id="));
-    assert_eq!(door.event().props.as_deref(), Some(r#"{"http_method":"HEAD"}"#));
+    let event = door.event();
+    assert_eq!((event.purpose, event.props), (Some(Purpose::Head), None));
+}
+
+#[tokio::test]
+async fn what_is_fetched_ahead_gets_the_same_answer_and_its_event_is_marked() {
+    for path in [SHOP, "/v1/pixel.gif?campaign_id=c&ad_id=a"] {
+        let door = Door::new();
+        let person = door.get(path).await;
+        let machine = door.send(request(Method::GET, path, STRANGER, &[("sec-purpose", "prefetch")], "")).await;
+        assert_eq!((machine.status, machine.body), (person.status, person.body), "{path}");
+        let purposes: Vec<_> = door.events().iter().map(|event| event.purpose).collect();
+        assert!(purposes.contains(&None) && purposes.contains(&Some(Purpose::Prefetch)), "{path}: {purposes:?}");
+    }
 }
 
 #[tokio::test]
@@ -49,7 +63,80 @@ async fn nobody_is_sent_to_a_host_that_is_not_listed() {
         assert_eq!(problem["field"], "to", "{to}: {problem}");
     }
     let problem = door.get("/v1/click?campaign_id=c&ad_id=a&to=https://evil.example").await.json();
-    assert_eq!(problem["cure"], "add the host to capture.redirect_hosts");
+    assert_eq!(problem["cure"], "sign the link (`tally sign-link`), or add the host to capture.redirect_hosts");
+    assert_eq!(door.events(), []);
+}
+
+#[tokio::test]
+async fn a_campaign_with_a_list_of_its_own_goes_nowhere_else() {
+    let door = Door::new();
+    let status = async |campaign: &str, host: &str| {
+        door.get(&format!("/v1/click?campaign_id={campaign}&ad_id=a&to=https://{host}")).await.status.as_u16()
+    };
+    assert_eq!((status("strict", "strict.example").await, status("strict", "shop.example").await), (302, 400));
+    assert_eq!((status("c", "strict.example").await, status("c", "shop.example").await), (400, 302));
+}
+
+#[tokio::test]
+async fn macros_in_the_destination_are_filled_in() {
+    let door = Door::new();
+    let to = "https%3A%2F%2Fshop.example%2F%7Bcampaign_id%7D%3Fv%3D%7Bvariant%7D%26id%3D%7Bclick_id%7D";
+    let answer = door.get(&format!("/v1/click?campaign_id=c%26d&ad_id=a&variant=B&to={to}")).await.expect(302);
+    assert_eq!(answer.headers["location"], format!("https://shop.example/c%26d?v=B&id={}", door.event().id));
+}
+
+/// A link to a host on no list, signed with a key that the door has found since it was opened.
+fn signed(door: &Door, pairs: &[(&str, &str)]) -> String {
+    let keys = SigningKeys::load_or_create(&door.keys.path().join("signing.keys"), &SeededEntropy::new(1)).unwrap();
+    door.capture.refresh();
+    let pairs: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    format!("/v1/click?{}", keys.sign(None, &pairs, Some(NOW_US / 1_000_000 + 60)).unwrap())
+}
+
+const ANYWHERE: (&str, &str) = ("to", "https://anywhere.example/?id={click_id}");
+
+#[tokio::test]
+async fn a_signed_link_goes_where_it_was_signed_for() {
+    let door = Door::new();
+    let link = signed(&door, &[("campaign_id", "c"), ANYWHERE]);
+    let answer = door.get(&format!("{link}&ad_id=a&placement_id=p")).await.expect(302);
+    let event = door.event();
+    assert_eq!(answer.headers["location"], format!("https://anywhere.example/?id={}", event.id));
+    assert_eq!((event.placement_id.as_deref(), event.props), (Some("p"), None), "the signature is no prop");
+    assert_eq!(door.metric(r#"tally_capture_files_read_total{file="signing_keys",outcome="read"}"#), 1.0);
+}
+
+#[tokio::test]
+async fn what_is_signed_stays_whatever_is_added_behind() {
+    let door = Door::new();
+    let link = signed(&door, &[("campaign_id", "c"), ("cost_micros", "5"), ANYWHERE]);
+    let added = "ad_id=a&campaign_id=d&cost_micros=9&to=https://evil.example&sig=x";
+    let answer = door.get(&format!("{link}&{added}")).await.expect(302);
+    let event = door.event();
+    assert_eq!((event.campaign_id.as_str(), event.cost_micros), ("c", 5));
+    assert!(answer.headers["location"].to_str().unwrap().starts_with("https://anywhere.example/"));
+}
+
+#[tokio::test]
+async fn a_signature_that_does_not_hold_leads_nowhere_not_even_to_a_listed_host() {
+    let door = Door::new();
+    let unsigned = "/v1/click?campaign_id=c&ad_id=a&to=https://shop.example&sig=k1..AAAAAAAAAAAAAAAAAAAAAA";
+    let problem = door.get(unsigned).await.expect(400).json();
+    assert!(problem["what"].as_str().unwrap().contains("no signing keys"), "{problem}");
+    let link = signed(&door, &[("campaign_id", "c"), ("ad_id", "a"), ANYWHERE]);
+    let (all, signature) = link.split_once("sig=").unwrap();
+    for (path, says) in [
+        (unsigned.to_owned(), "does not belong"),
+        (link.replace("anywhere", "evil"), "does not belong"),
+        (link.replace("campaign_id=c", "campaign_id=d"), "does not belong"),
+        (format!("/v1/click?sig={signature}&{}", all.trim_start_matches("/v1/click?")), "covers no destination"),
+        (link.replace("sig=k1", "sig=k2"), "not among the signing keys"),
+        (format!("{all}sig=whatever"), "no signature"),
+    ] {
+        let problem = door.get(&path).await.expect(400).json();
+        assert_eq!(problem["field"], if says.contains("destination") { "to" } else { "sig" }, "{path}: {problem}");
+        assert!(says.contains("destination") || problem["what"].as_str().unwrap().contains(says), "{path}: {problem}");
+    }
     assert_eq!(door.events(), []);
 }
 

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::Method;
 use serde_json::json;
-use tally_model::{Country, Event, Kind, Region};
+use tally_model::{Country, Event, Kind, Privacy, Region, Subdivision};
 use uuid::Uuid;
 
 use super::{CLICK, Door, LOOPBACK, NOW_US, STRANGER, gzip, request, zstd};
@@ -19,6 +19,8 @@ async fn every_field_of_the_contract_reaches_the_journal() {
         "ip": "198.51.100.4", "user_agent": "Mozilla/5.0", "referrer": "https://news.example/", "x": 0.25, "y": 7,
         "country": "de", "age_group": "25-34", "gender": "f", "segments": ["sports", "", "returning", "sports"],
         "cost_micros": 250000, "revenue_micros": -1, "currency": "eur", "click_id": "k1", "theme": "dark",
+        "subdivision": "de-be", "gdpr": 1, "gdpr_consent": "CPXxRfAPXxRfA", "gpp": "DBABMA~CPXxRfA", "gpp_sid": "2,6",
+        "us_privacy": "1YNN", "gpc": true,
         "props": {"slot": 3, "nested": {"b": [1.50, null]}},
     });
     let answer = door.post("/v1/events", body.to_string()).await.expect(202);
@@ -44,6 +46,15 @@ async fn every_field_of_the_contract_reaches_the_journal() {
         revenue_micros: -1,
         currency: Some("EUR".into()),
         click_id: Some("k1".into()),
+        subdivision: Subdivision::parse("DE-BE"),
+        privacy: Some(Box::new(Privacy {
+            gdpr: Some(true),
+            gdpr_consent: Some("CPXxRfAPXxRfA".into()),
+            gpp: Some("DBABMA~CPXxRfA".into()),
+            gpp_sid: Some("2,6".into()),
+            us_privacy: Some("1YNN".into()),
+            gpc: Some(true),
+        })),
         props: Some(r#"{"theme":"dark","slot":3,"nested":{"b":[1.5,null]}}"#.into()),
         ..Event::new(Uuid::parse_str(ID).unwrap(), Kind::Conversion, NOW_US - 500_000, "c1", "a1")
     };

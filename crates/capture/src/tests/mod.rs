@@ -4,11 +4,15 @@ mod batch;
 mod click;
 mod event;
 mod garbage;
+mod geography;
 mod journal;
 mod person;
+mod privacy;
 mod socket;
+mod tag;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,10 +25,11 @@ use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tally_journal::{Journal, JournalError, MemoryJournal, Reader, Receipt, Record};
 use tally_model::{Event, ManualClock, Positions, SeededEntropy, decode_record};
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
-use crate::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, router};
+use crate::{CampaignHosts, Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, router};
 
 /// 2023-11-14T22:13:20Z
 pub(super) const NOW_US: i64 = 1_700_000_000_000_000;
@@ -114,6 +119,8 @@ pub(super) struct Door {
     pub capture: Arc<Capture>,
     pub journal: Arc<MoodyJournal>,
     pub registry: Registry,
+    /// Holds the signing keys, once a test makes some.
+    pub keys: TempDir,
 }
 
 pub(super) struct Answer {
@@ -128,24 +135,40 @@ impl Door {
     }
 
     pub fn with_mood(mood: Mood) -> Self {
+        Self::with(mood, None)
+    }
+
+    pub fn with_geo_file(path: &Path) -> Self {
+        Self::with(Mood::Well, Some(path))
+    }
+
+    fn with(mood: Mood, geo_file: Option<&Path>) -> Self {
         let journal =
             Arc::new(MoodyJournal { memory: MemoryJournal::new(4), mood: Mutex::new(mood), silent: Mutex::default() });
         let mut registry = Registry::default();
+        let keys = tempfile::tempdir().unwrap();
         let settings = CaptureSettings {
             redirect_hosts: vec!["shop.example".into(), "*.brand.example".into()],
+            campaign_redirect_hosts: vec![CampaignHosts {
+                campaign_id: "strict".into(),
+                hosts: vec!["strict.example".into()],
+            }],
             trusted_proxies: vec!["10.0.0.0/8".into()],
-            country_header: "cf-ipcountry".into(),
+            cdn: "cloudflare".into(),
+            geo_file: geo_file.map(|path| path.to_str().unwrap().to_owned()).unwrap_or_default(),
+            ..CaptureSettings::default()
         };
         let parts = CaptureParts {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             clock: Arc::new(ManualClock::at_us(NOW_US)),
             entropy: Arc::new(SeededEntropy::new(1)),
             key: HashKey::from_bytes([7; 32]),
+            signing_keys: Some(keys.path().join("signing.keys")),
             settings,
             metrics: CaptureMetrics::register(&mut registry),
         };
         let capture = Arc::new(Capture::new(parts).unwrap());
-        Self { router: router(Arc::clone(&capture)), capture, journal, registry }
+        Self { router: router(Arc::clone(&capture)), capture, journal, registry, keys }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

@@ -24,7 +24,7 @@ use crate::store::SyncedStore;
 const SEARCHES_MAX: usize = 8;
 
 /// What is told of an event besides the columns with a place of their own.
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 29] = [
     "campaign_id",
     "ad_id",
     "placement_id",
@@ -41,6 +41,14 @@ const FIELDS: [&str; 21] = [
     "currency",
     "click_id",
     "props",
+    "subdivision",
+    "purpose",
+    "gdpr",
+    "gdpr_consent",
+    "gpp",
+    "gpp_sid",
+    "us_privacy",
+    "gpc",
     "cost_micros",
     "revenue_micros",
     "utc_offset_minutes",
@@ -152,6 +160,7 @@ fn json_of(row: &RecordBatch, name: &str) -> Option<Json> {
     column
         .as_string_opt::<i32>()
         .map(|texts| json!(texts.value(0)))
+        .or_else(|| column.as_boolean_opt().map(|flags| json!(flags.value(0))))
         .or_else(|| column.as_primitive_opt::<Int64Type>().map(|numbers| json!(numbers.value(0))))
         .or_else(|| column.as_primitive_opt::<Int16Type>().map(|numbers| json!(numbers.value(0))))
         .or_else(|| column.as_primitive_opt::<Float32Type>().map(|numbers| json!(numbers.value(0))))

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Int16Type};
 use datafusion::logical_expr::{ident, lit};
 use serde_json::Value as Json;
-use tally_model::{Class, Country, Event, EventId, Kind, Quarantined, Reason, Region};
+use tally_model::{Class, Country, Event, EventId, Kind, Privacy, Purpose, Quarantined, Reason, Region, Subdivision};
 
 use super::Queries;
 use super::life::{rows_of, time_text};
@@ -138,7 +138,31 @@ fn event_of(row: &RecordBatch, file: &Arc<LiveFile>) -> Result<Event> {
         currency: text("currency")?,
         click_id: text("click_id")?,
         props: text("props")?,
+        // From here on: columns that files of older versions lack.
+        subdivision: later_text(row, "subdivision").as_deref().and_then(Subdivision::parse),
+        purpose: later_text(row, "purpose").as_deref().and_then(Purpose::parse),
+        privacy: privacy_of(row).some(),
     })
+}
+
+fn privacy_of(row: &RecordBatch) -> Privacy {
+    let flag = |name| later_column(row, name).and_then(|column| Some(column.as_boolean_opt()?.value(0)));
+    Privacy {
+        gdpr: flag("gdpr"),
+        gdpr_consent: later_text(row, "gdpr_consent"),
+        gpp: later_text(row, "gpp"),
+        gpp_sid: later_text(row, "gpp_sid"),
+        us_privacy: later_text(row, "us_privacy"),
+        gpc: flag("gpc"),
+    }
+}
+
+fn later_column<'a>(row: &'a RecordBatch, name: &str) -> Option<&'a ArrayRef> {
+    row.column_by_name(name).filter(|column| column.is_valid(0))
+}
+
+fn later_text(row: &RecordBatch, name: &str) -> Option<String> {
+    Some(later_column(row, name)?.as_string_opt::<i32>()?.value(0).to_owned())
 }
 
 fn optional_text(columns: &Columns<'_>, name: &str) -> Result<Option<String>> {

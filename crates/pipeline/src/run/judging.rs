@@ -9,6 +9,7 @@ use tally_model::{Clock, Device, Event, Judged, Positions, Reason, Region, Stand
 use tracing::error;
 
 use super::{PipelineError, PipelineSettings};
+use crate::agents::Agents;
 use crate::poison::{read_record, verdict_by};
 use crate::{Arrival, Batch, Dedup, DoubleClicks, PersonsClick, PipelineMetrics, RollupBuilder, Sighted, judge};
 
@@ -43,6 +44,7 @@ pub struct Judging {
     settings: PipelineSettings,
     metrics: PipelineMetrics,
     memory: Memory,
+    agents: Agents,
     position: Positions,
     watermark_us: i64,
     horizon: Horizon,
@@ -100,6 +102,7 @@ impl Judging {
             settings,
             metrics,
             memory,
+            agents: Agents::default(),
             open: OpenBatch { batch: Batch { from: position.clone(), ..Batch::default() }, ..OpenBatch::default() },
             position,
             watermark_us: 0,
@@ -130,7 +133,7 @@ impl Judging {
         let room = self.settings.commit_events_max.saturating_sub(self.open.batch.events.len()).min(READ_RECORDS);
         let mut readable = Vec::new();
         for record in self.reader.read(room, wait)? {
-            match read_record(&record.bytes) {
+            match read_record(&record.bytes, &mut self.agents) {
                 Ok((event, device)) => readable.push(Readable { record, event, device }),
                 Err(why) => {
                     // In the order of the log: its time is that of the records before it.
@@ -209,6 +212,7 @@ impl Judging {
         batch.upto = self.position.clone();
         batch.cells = rollups.finish();
         self.metrics.observe_memory(&self.memory.dedup, &self.memory.clicks);
+        self.metrics.observe_agents(&self.agents);
         Due { batch, watermark_us: self.watermark_us }
     }
 

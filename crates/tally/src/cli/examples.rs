@@ -7,7 +7,7 @@ Examples:
   tally serve --config tally.toml
 
 Files:
-  tally-data/journal (the log), tally-data/lake (the tables), tally-data/dedup (ids), hash.key
+  tally-data/journal (the log), tally-data/lake (the tables), tally-data/dedup (ids), hash.key, signing.keys
 Environment:
   TALLY__SECTION__KEY sets any key of the configuration, such as TALLY__LOG__FORMAT=json";
 
@@ -50,6 +50,25 @@ Examples:
   tally why 0199aa00-0000-7000-8000-000000000001
   tally why 0199aa00-0000-7000-8000-000000000001 --data ./tally-data";
 
+pub const SIGN_LINK: &str = "\
+Examples:
+  tally sign-link --to https://shop.example/sale?id={click_id} --campaign spring --ad a1
+  tally sign-link --to https://shop.example/ --expires 90d --server https://click.example
+  tally sign-link --to https://shop.example/ --campaign spring --set cost_micros=250000 --new-key
+
+Macros:
+  {click_id}, {campaign_id}, {ad_id}, {placement_id}, {publisher_id}, {variant}, {country}, {subdivision},
+  {timestamp}, {timestamp_ms}, {cachebuster}, {gdpr}, {gdpr_consent}, {gpp}, {gpp_sid}, {us_privacy}
+Files:
+  tally-data/signing.keys";
+
+pub const TAG: &str = "\
+Examples:
+  tally tag --server https://tally.example
+
+On the page:
+  <div data-tally-campaign-id=\"spring\" data-tally-ad-id=\"a1\" data-tally-placement-id=\"top\"> .. </div>";
+
 pub const CHECK_CONFIG: &str = "\
 Examples:
   tally check-config --defaults
@@ -65,7 +84,7 @@ mod tests {
     #[test]
     fn every_example_is_a_command_that_the_parser_takes() {
         let mut tried = 0;
-        for text in [SERVE, SEND, GENERATE, QUERY, VERIFY, WHY, CHECK_CONFIG] {
+        for text in [SERVE, SEND, GENERATE, QUERY, VERIFY, WHY, SIGN_LINK, TAG, CHECK_CONFIG] {
             for line in text.lines().filter_map(|line| line.strip_prefix("  tally ")) {
                 let words = std::iter::once("tally").chain(line.split_whitespace());
                 assert!(Cli::try_parse_from(words).is_ok(), "`tally {line}` is not understood");

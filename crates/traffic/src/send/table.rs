@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::SendError;
 
 /// The fields that events know (the contract). Columns of these names need no mapping.
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 30] = [
     "event_id",
     "kind",
     "occurred_at",
@@ -22,6 +22,7 @@ const FIELDS: [&str; 23] = [
     "x",
     "y",
     "country",
+    "subdivision",
     "age_group",
     "gender",
     "segments",
@@ -29,6 +30,12 @@ const FIELDS: [&str; 23] = [
     "revenue_micros",
     "currency",
     "click_id",
+    "gdpr",
+    "gdpr_consent",
+    "gpp",
+    "gpp_sid",
+    "us_privacy",
+    "gpc",
     "props",
 ];
 
