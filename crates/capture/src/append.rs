@@ -59,6 +59,12 @@ impl Capture {
     /// Appends all records and waits until all are durable. On an error some of them may be kept: the sender repeats all,
     /// and those with an id of the sender's are told apart as duplicates later.
     pub(crate) async fn keep_all(&self, records: Records) -> Result<(), CaptureError> {
+        if let Some(kind) = self.shedding.of(records.of_kind, self.journal.fullness()) {
+            for (kind, events) in Kind::ALL.into_iter().zip(records.of_kind) {
+                self.metrics.shed(kind, events);
+            }
+            return Err(CaptureError::Shed { kind });
+        }
         let wait = self.metrics.journal_wait();
         let kept = self.append_all(records.chunks).await;
         drop(wait);

@@ -6,6 +6,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tally_journal::JournalError;
+use tally_model::Kind;
+
+/// A journal that has filled up empties over some seconds, not within one.
+const SHED_RETRY_S: u64 = 5;
 
 /// One thing wrong with one event. Never quotes a user's id or address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -54,6 +58,11 @@ pub(crate) enum CaptureError {
     Method,
     #[error("the bodies in hand fill the memory set aside for them; retry after a moment")]
     Overloaded,
+    #[error(
+        "more comes than can be kept, and {}s are refused first; retry after {SHED_RETRY_S} s with the same `event_id`",
+        .kind.as_str()
+    )]
+    Shed { kind: Kind },
     /// Never shown in full: the cause may name our paths.
     #[error("the event could not be stored; retry with the same `event_id`, so that it is counted once")]
     Journal(JournalError),
@@ -92,6 +101,7 @@ impl IntoResponse for CaptureError {
             Self::Slow { .. } => (StatusCode::REQUEST_TIMEOUT, "slow", "the body came too slowly"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method", "wrong method"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too much at once"),
+            Self::Shed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "shed", "too much at once"),
             Self::Journal(_) => (StatusCode::SERVICE_UNAVAILABLE, "journal", "events cannot be stored now"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "something broke"),
         };
@@ -120,8 +130,8 @@ impl IntoResponse for CaptureError {
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         let headers = response.headers_mut();
-        if self.may_pass_soon() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after_s() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if matches!(self, Self::Media { .. }) {
             // RFC 7694: what encodings a request may use here.
@@ -132,12 +142,12 @@ impl IntoResponse for CaptureError {
 }
 
 impl CaptureError {
-    /// Whether a retry after a second has a fair chance. A journal that is poisoned or closed waits for a restart.
-    fn may_pass_soon(&self) -> bool {
+    /// When a retry has a fair chance. A journal that is poisoned or closed waits for a restart.
+    fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Self::Overloaded => true,
-            Self::Journal(error) => matches!(error, JournalError::Full { .. } | JournalError::Io { .. }),
-            _ => false,
+            Self::Shed { .. } | Self::Journal(JournalError::Behind { .. }) => Some(SHED_RETRY_S),
+            Self::Overloaded | Self::Journal(JournalError::Full { .. } | JournalError::Io { .. }) => Some(1),
+            _ => None,
         }
     }
 }

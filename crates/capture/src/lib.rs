@@ -16,6 +16,7 @@ mod network;
 mod parse;
 mod redirect;
 mod settings;
+mod shed;
 mod signing;
 mod tag;
 
@@ -44,6 +45,7 @@ use file::WatchedFile;
 use geo::GeoTable;
 use parse::Stamp;
 use redirect::Redirects;
+use shed::Shedding;
 
 /// What capture is built from.
 pub struct CaptureParts {
@@ -76,6 +78,7 @@ pub struct Capture {
     geo: WatchedFile<GeoTable>,
     redirects: Redirects,
     budget: Budget,
+    shedding: Shedding,
     metrics: CaptureMetrics,
     /// Whether the journal refused the last append, so that only the change is logged.
     refused: AtomicBool,
@@ -104,6 +107,7 @@ impl Capture {
                 keys,
             },
             budget: Budget::new(metrics.body_bytes_held.clone()),
+            shedding: Shedding::default(),
             refused: AtomicBool::new(false),
             journal,
             clock,

@@ -18,6 +18,7 @@ pub struct CaptureMetrics {
     /// In the order of [`Kind::ALL`], so that nothing is looked up for each event.
     received: [Counter; Kind::ALL.len()],
     rejected: Family<ReasonLabel, Counter>,
+    shed: [Counter; Kind::ALL.len()],
     requests: Family<RequestLabels, Counter>,
     journal_wait: Histogram,
     pub(crate) redirects_unrecorded: Counter,
@@ -52,8 +53,13 @@ struct FileLabels {
 impl CaptureMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let received = Family::<KindLabel, Counter>::default();
+        let shed = Family::<KindLabel, Counter>::default();
+        let by_kind = |family: &Family<KindLabel, Counter>| {
+            Kind::ALL.map(|kind| family.get_or_create_owned(&KindLabel { kind: kind.as_str() }))
+        };
         let metrics = Self {
-            received: Kind::ALL.map(|kind| received.get_or_create_owned(&KindLabel { kind: kind.as_str() })),
+            received: by_kind(&received),
+            shed: by_kind(&shed),
             rejected: Family::default(),
             requests: Family::default(),
             // 0.1 ms, a sync of a good disk, to 6.5 s, after which nobody waits.
@@ -66,6 +72,7 @@ impl CaptureMetrics {
         let registry = registry.sub_registry_with_prefix("tally_capture");
         registry.register("received_events", "Events taken in and durable", received);
         registry.register("rejected_events", "Events refused, by the field that was wrong", metrics.rejected.clone());
+        registry.register("shed_events", "Events refused since more came than could be kept", shed);
         registry.register("requests", "Requests answered", metrics.requests.clone());
         registry.register_with_unit(
             "journal_wait",
@@ -90,6 +97,10 @@ impl CaptureMetrics {
 
     pub(crate) fn received(&self, kind: Kind, events: u64) {
         self.received[kind as usize].inc_by(events);
+    }
+
+    pub(crate) fn shed(&self, kind: Kind, events: u64) {
+        self.shed[kind as usize].inc_by(events);
     }
 
     pub(crate) fn rejected(&self, fault: &Fault) {

@@ -52,6 +52,10 @@ pub trait Journal: Send + Sync + 'static {
     /// Everything below these positions is safe elsewhere: it may go, beyond what is held for replay.
     fn release(&self, below: &Positions) -> Result<(), JournalError>;
 
+    /// How full it is: of what may wait for the disk, and of what may wait to be released, the larger part that does. From 1 on
+    /// an append may be refused.
+    fn fullness(&self) -> f64;
+
     /// Whether it still takes records.
     fn health(&self) -> Result<(), JournalError>;
 
@@ -71,6 +75,11 @@ pub enum JournalError {
     /// Try again later; nothing was kept.
     #[error("the journal's queue is full ({queued_bytes} bytes wait for the disk); retry after a moment")]
     Full { queued_bytes: usize },
+    /// Try again later; nothing was kept.
+    #[error(
+        "{unreleased_bytes} bytes of the journal wait to be counted, which is all that may; retry after some seconds"
+    )]
+    Behind { unreleased_bytes: u64 },
     /// A write or sync failed: nothing after it can be trusted, so nothing more is taken until a restart.
     #[error("the journal stopped after a failed write: {cause}; mend the disk and restart")]
     Poisoned { cause: String },

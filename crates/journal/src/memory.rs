@@ -85,6 +85,10 @@ impl Journal for MemoryJournal {
         Ok(())
     }
 
+    fn fullness(&self) -> f64 {
+        0.0
+    }
+
     fn health(&self) -> Result<(), JournalError> {
         if self.0.state().closed { Err(JournalError::Closed) } else { Ok(()) }
     }

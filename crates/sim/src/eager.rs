@@ -34,6 +34,10 @@ impl Journal for EagerJournal {
         self.0.release(below)
     }
 
+    fn fullness(&self) -> f64 {
+        self.0.fullness()
+    }
+
     fn health(&self) -> Result<(), JournalError> {
         self.0.health()
     }

@@ -56,6 +56,7 @@ pub struct JournalConfig {
     pub partitions: u16,
     pub segment_bytes: u32,
     pub queue_bytes: usize,
+    pub behind_bytes: u64,
     pub retain_bytes: u64,
 }
 
@@ -164,6 +165,12 @@ impl Config {
         }
         if journal.queue_bytes < 8 << 20 {
             bail!("`journal.queue_bytes` is {}; use at least 8 MiB", journal.queue_bytes);
+        }
+        if journal.behind_bytes < 4 * u64::from(journal.segment_bytes) {
+            bail!(
+                "`journal.behind_bytes` is {}; use at least four times `journal.segment_bytes`",
+                journal.behind_bytes
+            );
         }
         if !(1..=5_000_000).contains(&self.pipeline.commit_events) {
             bail!("`pipeline.commit_events` is {}; use 1 to 5,000,000", self.pipeline.commit_events);

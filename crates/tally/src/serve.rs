@@ -181,6 +181,7 @@ fn open_journal(config: &Config, folder: &DataFolder, registry: &mut Registry) -
         segment_bytes: config.journal.segment_bytes,
         retain_bytes: config.journal.retain_bytes,
         queue_bytes_max: config.journal.queue_bytes,
+        unreleased_bytes_max: config.journal.behind_bytes,
         on_sync: Box::new(move |sync| {
             syncs.observe(sync.elapsed.as_secs_f64());
             records.inc_by(sync.records);

@@ -27,6 +27,7 @@ async fn a_journal_that_cannot_keep_it_is_a_503_and_never_a_202() {
     let io = JournalError::Io { doing: "write /secret/path".into(), cause: "no space".into() };
     for (error, retry_after) in [
         (JournalError::Full { queued_bytes: 9 }, Some("1")),
+        (JournalError::Behind { unreleased_bytes: 9 }, Some("5")),
         (io, Some("1")),
         (poisoned, None),
         (JournalError::Closed, None),
@@ -57,4 +58,24 @@ async fn a_queue_that_is_full_midway_is_waited_for() {
     let body = format!("{CLICK}\n").repeat(35_000);
     door.post("/v1/events/batch", body).await.expect(202);
     assert_eq!(door.events().len(), 35_000);
+}
+
+#[tokio::test]
+async fn as_the_journal_fills_up_impressions_are_refused_first_and_conversions_never() {
+    const CONVERSION: &str = r#"{"kind":"conversion","click_id":"x","campaign_id":"c","ad_id":"a"}"#;
+    for (fullness, impression, click) in [(0.5, 202, 202), (0.75, 503, 202), (0.9, 503, 503)] {
+        let door = Door::with_mood(Mood::Fills(fullness));
+        let answer = door.post("/v1/events", CLICK.replace("click", "impression")).await;
+        let answer = answer.expect(impression);
+        if impression == 503 {
+            assert_eq!(answer.headers["retry-after"], "5");
+            assert_eq!(answer.json()["type"], "urn:tally:problem:shed");
+            assert_eq!(door.metric(r#"tally_capture_shed_events_total{kind="impression"}"#), 1.0);
+        }
+        door.post("/v1/events", CLICK).await.expect(click);
+        door.post("/v1/events", CONVERSION).await.expect(202);
+        // A batch is as urgent as what is least urgent in it.
+        let mixed = format!("{CONVERSION}\n{}\n", CLICK.replace("click", "impression"));
+        door.post("/v1/events/batch", mixed).await.expect(impression);
+    }
 }

@@ -51,6 +51,8 @@ pub(super) enum Mood {
     Silent,
     /// Is full at every other append.
     Stutters(bool),
+    /// Takes everything, and says that it is so full.
+    Fills(f64),
 }
 
 #[derive(Debug)]
@@ -67,7 +69,7 @@ impl Journal for MoodyJournal {
 
     fn append(&self, records: Vec<Record>) -> Result<Receipt, JournalError> {
         match &mut *self.mood.lock().unwrap() {
-            Mood::Well => {}
+            Mood::Well | Mood::Fills(_) => {}
             Mood::Refuses(error) => return Err(error.clone()),
             Mood::Breaks(error) => {
                 let (sender, receipt) = Receipt::pending();
@@ -103,6 +105,13 @@ impl Journal for MoodyJournal {
 
     fn release(&self, below: &Positions) -> Result<(), JournalError> {
         self.memory.release(below)
+    }
+
+    fn fullness(&self) -> f64 {
+        match *self.mood.lock().unwrap() {
+            Mood::Fills(fullness) => fullness,
+            _ => 0.0,
+        }
     }
 
     fn health(&self) -> Result<(), JournalError> {

@@ -1,6 +1,7 @@
 //! What is durable: the segments that hold it and where they end. The writer moves the end, readers wait for it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use crate::{JournalError, check_positions};
 pub struct Log {
     state: Mutex<State>,
     moved: Condvar,
+    /// Of the segments that are not entirely released: asked for with each append.
+    unreleased_bytes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -36,6 +39,10 @@ pub enum Beyond {
 }
 
 impl State {
+    fn bytes_after(&self, segments: usize) -> u64 {
+        self.segments.iter().skip(segments).map(|segment| segment.durable_bytes).sum()
+    }
+
     fn segment(&self, id: u64) -> Option<&Segment> {
         let first = self.segments.front()?.tag.segment;
         self.segments.get(usize::try_from(id.checked_sub(first)?).ok()?)
@@ -44,7 +51,9 @@ impl State {
 
 impl Log {
     pub fn new(segments: VecDeque<Segment>, end: Positions) -> Self {
-        Self { state: Mutex::new(State { segments, end, stopped: None }), moved: Condvar::new() }
+        let state = State { segments, end, stopped: None };
+        let unreleased_bytes = AtomicU64::new(state.bytes_after(0));
+        Self { state: Mutex::new(state), moved: Condvar::new(), unreleased_bytes }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -60,6 +69,10 @@ impl Log {
         self.state().end.clone()
     }
 
+    pub fn unreleased_bytes(&self) -> u64 {
+        self.unreleased_bytes.load(Ordering::Relaxed)
+    }
+
     #[cfg(test)]
     pub fn last(&self) -> Option<Segment> {
         self.state().segments.back().cloned()
@@ -73,14 +86,18 @@ impl Log {
     pub fn extend(&self, durable_bytes: u64, end: &Positions) {
         let mut state = self.state();
         if let Some(last) = state.segments.back_mut() {
+            let added = durable_bytes.saturating_sub(last.durable_bytes);
             last.durable_bytes = durable_bytes;
+            self.unreleased_bytes.fetch_add(added, Ordering::Relaxed);
         }
         state.end.clone_from(end);
         self.moved.notify_all();
     }
 
     pub fn roll(&self, segment: Segment) {
-        self.state().segments.push_back(segment);
+        let mut state = self.state();
+        self.unreleased_bytes.fetch_add(segment.durable_bytes, Ordering::Relaxed);
+        state.segments.push_back(segment);
     }
 
     /// The end moves no more. The first reason stays.
@@ -95,6 +112,7 @@ impl Log {
         let mut state = self.state();
         let follow = state.segments.iter().skip(1);
         let released = follow.take_while(|next| below.covers(&next.start)).count();
+        self.unreleased_bytes.store(state.bytes_after(released), Ordering::Relaxed);
         let mut kept: u64 = state.segments.iter().take(released).map(|segment| segment.durable_bytes).sum();
         for _ in 0..released {
             let Some(first) = state.segments.front() else { return };

@@ -44,6 +44,8 @@ pub struct DiskOptions {
     pub retain_bytes: u64,
     /// Bounds what waits for the disk; beyond it, an append gets [`JournalError::Full`].
     pub queue_bytes_max: usize,
+    /// Bounds what is durable and not released; beyond it, an append gets [`JournalError::Behind`].
+    pub unreleased_bytes_max: u64,
     /// Told of each group commit, on the writing thread, so it must be quick.
     pub on_sync: Box<dyn Fn(&SyncReport) + Send + Sync>,
 }
@@ -61,6 +63,7 @@ impl DiskOptions {
             segment_bytes: 32 * 1024 * 1024,
             retain_bytes: 1024 * 1024 * 1024,
             queue_bytes_max: 64 * 1024 * 1024,
+            unreleased_bytes_max: 8 * 1024 * 1024 * 1024,
             on_sync: Box::new(|_| {}),
         }
     }
@@ -81,6 +84,7 @@ pub struct DiskJournal {
     /// The largest append, as its records lie on disk.
     payload_bytes_max: usize,
     retain_bytes: u64,
+    unreleased_bytes_max: u64,
     running: Mutex<Option<Running>>,
     /// Held until this is dropped, never read: whoever has the lock has the folder, also while what was closed is still
     /// read to its end.
@@ -123,7 +127,8 @@ impl DiskJournal {
     }
 
     fn recovered(options: DiskOptions) -> Result<(Self, Writer), JournalError> {
-        let DiskOptions { storage, partitions, segment_bytes, retain_bytes, queue_bytes_max, on_sync } = options;
+        let DiskOptions { storage, partitions, segment_bytes, on_sync, .. } = options;
+        let DiskOptions { retain_bytes, queue_bytes_max, unreleased_bytes_max, .. } = options;
         // A segment takes its own first block and at least one more.
         let overhead = 2 * block::overhead_bytes(partitions) + block::ALIGN;
         let payload_bytes_max = (segment_bytes as usize).saturating_sub(overhead).min(queue_bytes_max);
@@ -156,7 +161,8 @@ impl DiskJournal {
             on_sync,
         });
         let writer = Writer::new(Arc::clone(&shared), file, last.tag, last.durable_bytes, recovered.end)?;
-        Ok((Self { shared, payload_bytes_max, retain_bytes, running: Mutex::default(), _claim: claim }, writer))
+        let running = Mutex::default();
+        Ok((Self { shared, payload_bytes_max, retain_bytes, unreleased_bytes_max, running, _claim: claim }, writer))
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
@@ -166,6 +172,11 @@ impl DiskJournal {
     /// How much waits for the disk, of `queue_bytes_max`.
     pub fn queued_bytes(&self) -> usize {
         self.shared.queue.bytes()
+    }
+
+    /// How much is durable and not released, of `unreleased_bytes_max`.
+    pub fn unreleased_bytes(&self) -> u64 {
+        self.shared.log.unreleased_bytes()
     }
 }
 
@@ -183,6 +194,10 @@ impl Journal for DiskJournal {
         self.health()?;
         if records.is_empty() {
             return Ok(Receipt::durable());
+        }
+        let unreleased_bytes = self.unreleased_bytes();
+        if unreleased_bytes >= self.unreleased_bytes_max {
+            return Err(JournalError::Behind { unreleased_bytes });
         }
         let (sender, receipt) = Receipt::pending();
         self.shared.queue.push(Append { records, payload_bytes, receipt: sender })?;
@@ -204,6 +219,11 @@ impl Journal for DiskJournal {
     fn release(&self, below: &Positions) -> Result<(), JournalError> {
         self.shared.log.release(below, self.retain_bytes, |segment| self.shared.spares.trim(segment));
         Ok(())
+    }
+
+    fn fullness(&self) -> f64 {
+        let waiting = self.queued_bytes() as f64 / self.shared.queue.bytes_max() as f64;
+        waiting.max(self.unreleased_bytes() as f64 / self.unreleased_bytes_max as f64)
     }
 
     fn health(&self) -> Result<(), JournalError> {

@@ -129,6 +129,10 @@ impl Queue {
         self.state().appends.is_empty()
     }
 
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     pub fn bytes(&self) -> usize {
         self.state().bytes
     }

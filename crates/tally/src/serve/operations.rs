@@ -48,20 +48,20 @@ impl Operations {
     }
 }
 
-/// Read when asked, not kept: how much waits for the disk.
+/// Read when asked, not kept: how much waits for the disk, and how much to be counted.
 #[derive(Debug)]
 struct Queue(Arc<DiskJournal>);
 
 impl Collector for Queue {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let queued = ConstGauge::new(self.0.queued_bytes() as u64);
-        let metric = encoder.encode_descriptor(
-            "tally_journal_queued_bytes",
-            "Bytes that wait for the disk",
-            None,
-            queued.metric_type(),
-        )?;
-        queued.encode(metric)
+        for (name, help, bytes) in [
+            ("tally_journal_queued_bytes", "Bytes that wait for the disk", self.0.queued_bytes() as u64),
+            ("tally_journal_behind_bytes", "Durable bytes that are not counted yet", self.0.unreleased_bytes()),
+        ] {
+            let gauge = ConstGauge::new(bytes);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
     }
 }
 

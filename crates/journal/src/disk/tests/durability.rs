@@ -132,6 +132,32 @@ fn a_full_queue_answers_full_until_the_disk_catches_up() {
 }
 
 #[test]
+fn a_log_that_nobody_releases_takes_no_more_than_it_may_and_goes_on_once_somebody_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = DiskOptions { unreleased_bytes_max: 20_000, retain_bytes: 1 << 30, ..options(folder.path()) };
+    let journal = DiskJournal::open(options).unwrap();
+    let mut taken = 0;
+    let refused = loop {
+        match journal.append(vec![record(0, [0; 1_000])]) {
+            Ok(receipt) => receipt.wait().unwrap(),
+            Err(error) => break error,
+        }
+        taken += 1;
+    };
+    assert_eq!(refused, JournalError::Behind { unreleased_bytes: journal.unreleased_bytes() });
+    assert!((10..=20).contains(&taken) && journal.fullness() >= 1.0, "{taken} were taken");
+    journal.release(&journal.end()).unwrap();
+    assert!(journal.fullness() < 0.3, "what is kept for replay is still counted: {}", journal.fullness());
+    put(&journal, 0, 1_000);
+    drop(journal);
+    let options = DiskOptions { unreleased_bytes_max: 20_000, ..self::options(folder.path()) };
+    let journal = DiskJournal::open(options).unwrap();
+    assert!(journal.fullness() >= 1.0, "after a start, all counts until it is said to be released");
+    journal.release(&journal.end()).unwrap();
+    put(&journal, 0, 1_000);
+}
+
+#[test]
 fn an_append_larger_than_a_segment_is_too_large_and_the_largest_fits() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open(folder.path());
