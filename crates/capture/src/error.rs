@@ -7,6 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tally_journal::JournalError;
 
+use crate::limits::Limited;
+
 /// One thing wrong with one event. Never quotes a user's id or address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Fault {
@@ -52,6 +54,8 @@ pub(crate) enum CaptureError {
     Slow { seconds: u64 },
     #[error("this endpoint takes other methods, see the header `Allow`")]
     Method,
+    #[error("{0}")]
+    Limited(#[from] Limited),
     #[error("the bodies in hand fill the memory set aside for them; retry after a moment")]
     Overloaded,
     /// Never shown in full: the cause may name our paths.
@@ -91,6 +95,7 @@ impl IntoResponse for CaptureError {
             }
             Self::Slow { .. } => (StatusCode::REQUEST_TIMEOUT, "slow", "the body came too slowly"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method", "wrong method"),
+            Self::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", "too fast"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too much at once"),
             Self::Journal(_) => (StatusCode::SERVICE_UNAVAILABLE, "journal", "events cannot be stored now"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "something broke"),
@@ -120,8 +125,8 @@ impl IntoResponse for CaptureError {
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         let headers = response.headers_mut();
-        if self.may_pass_soon() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(after_s) = self.retry_after_s() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after_s));
         }
         if matches!(self, Self::Media { .. }) {
             // RFC 7694: what encodings a request may use here.
@@ -132,12 +137,12 @@ impl IntoResponse for CaptureError {
 }
 
 impl CaptureError {
-    /// Whether a retry after a second has a fair chance. A journal that is poisoned or closed waits for a restart.
-    fn may_pass_soon(&self) -> bool {
+    /// When a retry has a fair chance. A journal that is poisoned or closed waits for a restart.
+    fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Self::Overloaded => true,
-            Self::Journal(error) => matches!(error, JournalError::Full { .. } | JournalError::Io { .. }),
-            _ => false,
+            Self::Limited(limited) => Some(limited.retry_after_s()),
+            Self::Overloaded | Self::Journal(JournalError::Full { .. } | JournalError::Io { .. }) => Some(1),
+            _ => None,
         }
     }
 }

@@ -7,6 +7,7 @@ mod client;
 mod error;
 mod hash;
 mod http;
+mod limits;
 mod metrics;
 mod network;
 mod parse;
@@ -22,6 +23,7 @@ use tally_model::{Clock, Entropy, Kind};
 
 pub use hash::{HashKey, KeyError};
 pub use http::router;
+pub use limits::{Caller, LimitSettings, Limited, Limits, OverLimit};
 pub use metrics::CaptureMetrics;
 pub use settings::{CaptureSettings, SettingsError};
 
@@ -37,6 +39,7 @@ pub struct CaptureParts {
     pub entropy: Arc<dyn Entropy>,
     pub key: HashKey,
     pub settings: CaptureSettings,
+    pub limits: Arc<Limits>,
     pub metrics: CaptureMetrics,
 }
 
@@ -49,6 +52,7 @@ pub struct Capture {
     proxies: Proxies,
     redirect_hosts: RedirectHosts,
     budget: Budget,
+    limits: Arc<Limits>,
     metrics: CaptureMetrics,
     /// Whether the journal refused the last append, so that only the change is logged.
     refused: AtomicBool,
@@ -56,7 +60,7 @@ pub struct Capture {
 
 impl Capture {
     pub fn new(parts: CaptureParts) -> Result<Self, SettingsError> {
-        let CaptureParts { journal, clock, entropy, key, settings, metrics } = parts;
+        let CaptureParts { journal, clock, entropy, key, settings, limits, metrics } = parts;
         Ok(Self {
             proxies: settings.proxies()?,
             redirect_hosts: settings.redirect_hosts()?,
@@ -66,6 +70,7 @@ impl Capture {
             clock,
             entropy,
             key,
+            limits,
             metrics,
         })
     }

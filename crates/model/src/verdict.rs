@@ -12,6 +12,8 @@ pub enum Reason {
     DoubleClick,
     /// The user agent says of itself that it is a robot (IAB/MRC: general invalid traffic).
     DeclaredBot,
+    /// It came over a rate limit at the door (IAB/MRC: general invalid traffic, by activity).
+    RateLimited,
     /// A conversion names its click, but no campaign that it could be counted for.
     ClickUnresolved,
     /// The record's bytes are no event that this binary can read; a stand-in holds them.
@@ -21,10 +23,11 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 7] = [
         Reason::SameId,
         Reason::DoubleClick,
         Reason::DeclaredBot,
+        Reason::RateLimited,
         Reason::ClickUnresolved,
         Reason::Undecodable,
         Reason::JudgingFailed,
@@ -35,6 +38,7 @@ impl Reason {
             Reason::SameId => "same_id",
             Reason::DoubleClick => "double_click",
             Reason::DeclaredBot => "declared_bot",
+            Reason::RateLimited => "rate_limited",
             Reason::ClickUnresolved => "click_unresolved",
             Reason::Undecodable => "undecodable",
             Reason::JudgingFailed => "judging_failed",
@@ -49,7 +53,7 @@ impl Reason {
     pub fn class(self) -> Class {
         match self {
             Reason::SameId | Reason::DoubleClick => Class::Duplicate,
-            Reason::DeclaredBot => Class::InvalidGivt,
+            Reason::DeclaredBot | Reason::RateLimited => Class::InvalidGivt,
             Reason::ClickUnresolved | Reason::Undecodable | Reason::JudgingFailed => Class::Quarantined,
         }
     }
@@ -59,7 +63,11 @@ impl Reason {
     pub fn remembers_id(self) -> bool {
         match self {
             Reason::SameId | Reason::Undecodable => false,
-            Reason::DoubleClick | Reason::DeclaredBot | Reason::ClickUnresolved | Reason::JudgingFailed => true,
+            Reason::DoubleClick
+            | Reason::DeclaredBot
+            | Reason::RateLimited
+            | Reason::ClickUnresolved
+            | Reason::JudgingFailed => true,
         }
     }
 }

@@ -9,7 +9,7 @@ use config::builder::DefaultState;
 use config::{ConfigBuilder, Environment, File, FileFormat};
 use jiff::civil::Time;
 use serde::Deserialize;
-use tally_capture::CaptureSettings;
+use tally_capture::{CaptureSettings, LimitSettings};
 use tally_journal::{Claim, OsFolder, Storage};
 use tally_model::{Entropy, SystemEntropy};
 use tally_pipeline::{DedupOptions, PipelineSettings};
@@ -21,6 +21,7 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 pub struct Config {
     pub server: ServerConfig,
     pub capture: CaptureSettings,
+    pub limits: LimitSettings,
     pub journal: JournalConfig,
     pub pipeline: PipelineConfig,
     pub lake: LakeConfig,
@@ -251,6 +252,7 @@ mod tests {
             ("[journal]\npartitions = 0", vec![], "`journal.partitions` is 0; use 1 to 1024"),
             ("", vec![("TALLY__JOURNAL__RETAIN", "1h")], "retain"),
             ("[server]\nlisten = \"localhost\"", vec![], "listen"),
+            ("[limits]\nip_per_s = -1", vec![], "ip_per_s"),
             ("[verify]\nrecount_at = \"25:00\"", vec![], "`verify.recount_at` is \"25:00\""),
             ("[capture]\ntrusted_proxies = [\"10.0.0.0/99\"]", vec![], "10.0.0.0/99"),
         ] {

@@ -19,7 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tally_api::{Api, ApiMetrics};
-use tally_capture::{Capture, CaptureMetrics, CaptureParts, HashKey};
+use tally_capture::{Capture, CaptureMetrics, CaptureParts, HashKey, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
 use tally_lake::Lake;
 use tally_model::{Clock, SystemClock, SystemEntropy};
@@ -80,12 +80,14 @@ impl Server {
         let recount = recount.map(|at_s| Recount::new(lake.clone(), clock.clone(), at_s, dedup_ttl_s, metrics));
 
         let admin = Admin { lake: lake.clone(), journal: journal.clone(), clock: clock.clone() };
+        let limits = Limits::new(&config.limits, clock.clone(), &mut registry);
         let capture = Capture::new(CaptureParts {
             journal: journal.clone(),
             clock,
             entropy: Arc::new(SystemEntropy),
             key,
             settings: config.capture.clone(),
+            limits: Arc::new(limits),
             metrics: CaptureMetrics::register(&mut registry),
         })?;
         let query = LakeQuery::new(lake.queries(), progress.subscribe(), dedup_ttl_s);

@@ -5,6 +5,7 @@ mod click;
 mod event;
 mod garbage;
 mod journal;
+mod limits;
 mod person;
 mod socket;
 
@@ -24,7 +25,7 @@ use tally_model::{Event, ManualClock, Positions, SeededEntropy, decode_record};
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
-use crate::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, router};
+use crate::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, LimitSettings, Limits, router};
 
 /// 2023-11-14T22:13:20Z
 pub(super) const NOW_US: i64 = 1_700_000_000_000_000;
@@ -114,6 +115,7 @@ pub(super) struct Door {
     pub capture: Arc<Capture>,
     pub journal: Arc<MoodyJournal>,
     pub registry: Registry,
+    pub clock: Arc<ManualClock>,
 }
 
 pub(super) struct Answer {
@@ -128,6 +130,15 @@ impl Door {
     }
 
     pub fn with_mood(mood: Mood) -> Self {
+        Self::build(mood, LimitSettings::default())
+    }
+
+    pub fn with_limits(limits: LimitSettings) -> Self {
+        Self::build(Mood::Well, limits)
+    }
+
+    fn build(mood: Mood, limits: LimitSettings) -> Self {
+        let clock = Arc::new(ManualClock::at_us(NOW_US));
         let journal =
             Arc::new(MoodyJournal { memory: MemoryJournal::new(4), mood: Mutex::new(mood), silent: Mutex::default() });
         let mut registry = Registry::default();
@@ -138,14 +149,15 @@ impl Door {
         };
         let parts = CaptureParts {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
-            clock: Arc::new(ManualClock::at_us(NOW_US)),
+            clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(1)),
             key: HashKey::from_bytes([7; 32]),
             settings,
+            limits: Arc::new(Limits::new(&limits, clock.clone(), &mut registry)),
             metrics: CaptureMetrics::register(&mut registry),
         };
         let capture = Arc::new(Capture::new(parts).unwrap());
-        Self { router: router(Arc::clone(&capture)), capture, journal, registry }
+        Self { router: router(Arc::clone(&capture)), capture, journal, registry, clock }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

@@ -7,6 +7,7 @@ mod commands;
 mod correct;
 mod crash;
 mod landing;
+mod limits;
 mod load;
 mod operations;
 mod peers;
