@@ -1,5 +1,6 @@
 //! All roles in one process: how they are put together, and in which order they stop.
 
+mod access;
 pub(crate) mod adapters;
 mod admin;
 mod connections;
@@ -29,6 +30,8 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, DataFolder};
+use crate::keys::KeyFile;
+use access::{Access, AccessLayer, AccessParts, Keyring};
 use adapters::{LakeQuery, LakeSink};
 use admin::Admin;
 use connections::{BoundedListener, Connections};
@@ -60,6 +63,8 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let journal = open_journal(config, &folder, &mut registry)?;
         let key = HashKey::load_or_create(&folder.hash_key(), &SystemEntropy)?;
+        let limits = Arc::new(Limits::new(&config.limits, clock.clone(), &mut registry));
+        let (access, keyring) = open_access(config, &folder, limits.clone(), &mut registry)?;
         let lake = Lake::open(&folder.lake(), config.journal.partitions, clock.clone()).await?;
 
         let progress = watch::Sender::new(Progress::default());
@@ -80,14 +85,13 @@ impl Server {
         let recount = recount.map(|at_s| Recount::new(lake.clone(), clock.clone(), at_s, dedup_ttl_s, metrics));
 
         let admin = Admin { lake: lake.clone(), journal: journal.clone(), clock: clock.clone() };
-        let limits = Limits::new(&config.limits, clock.clone(), &mut registry);
         let capture = Capture::new(CaptureParts {
             journal: journal.clone(),
             clock,
             entropy: Arc::new(SystemEntropy),
             key,
             settings: config.capture.clone(),
-            limits: Arc::new(limits),
+            limits,
             metrics: CaptureMetrics::register(&mut registry),
         })?;
         let query = LakeQuery::new(lake.queries(), progress.subscribe(), dedup_ttl_s);
@@ -97,7 +101,8 @@ impl Server {
         let routes = tally_capture::router(Arc::new(capture))
             .merge(tally_api::router(api))
             .merge(admin::router(Arc::new(admin)))
-            .merge(operations::router(operations));
+            .merge(operations::router(operations))
+            .layer(AccessLayer(access));
 
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| {
@@ -113,7 +118,7 @@ impl Server {
             stop_listening,
             listening,
             pipeline: pipeline.thread,
-            beside: [tokio::spawn(maintenance.run())]
+            beside: [tokio::spawn(maintenance.run()), tokio::spawn(access::keep_up(keyring))]
                 .into_iter()
                 .chain(recount.map(|recount| tokio::spawn(recount.run())))
                 .collect(),
@@ -174,6 +179,30 @@ async fn listen_until(
         let _ = stop.wait_for(|stop| *stop).await;
     };
     axum::serve(listener, service).with_graceful_shutdown(stopped).await
+}
+
+/// The keys, and the layer that asks for them.
+fn open_access(
+    config: &Config,
+    folder: &DataFolder,
+    limits: Arc<Limits>,
+    registry: &mut Registry,
+) -> Result<(Arc<Access>, Arc<Keyring>)> {
+    let registry = registry.sub_registry_with_prefix("tally_access");
+    let keyring = Arc::new(Keyring::open(KeyFile::new(folder.keys()), registry)?);
+    let is_required = config.server.requires_keys();
+    if is_required && keyring.is_empty() {
+        let data = folder.root().display();
+        warn!(
+            "there is no API key: clicks, pixels and single events are taken, all else is refused; make one with \
+             `tally keys create NAME --scopes query --data {data}`, no restart is needed"
+        );
+    }
+    if !is_required && !config.server.listens_on_loopback() {
+        warn!("`server.auth` is off: whoever reaches {} may send events and ask for all figures", config.server.listen);
+    }
+    let parts = AccessParts { keyring: keyring.clone(), is_required, limits, clock: Arc::new(SystemClock) };
+    Ok((Arc::new(Access::new(parts, registry)), keyring))
 }
 
 fn open_journal(config: &Config, folder: &DataFolder, registry: &mut Registry) -> Result<Arc<DiskJournal>> {

@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod correct;
 mod crash;
+mod keys;
 mod landing;
 mod limits;
 mod load;
