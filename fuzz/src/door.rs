@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Method, Request, header};
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, router};
+use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, LimitSettings, Limits, router};
 use tally_journal::{Journal, MemoryJournal};
 use tally_model::{Event, ManualClock, SeededEntropy, decode_record, encode_record, partition_of};
 use tower::ServiceExt;
@@ -56,9 +56,11 @@ impl Answer {
 pub fn send(request: Builder, peer: &str, body: Vec<u8>) -> Answer {
     let journal = Arc::new(MemoryJournal::new(PARTITIONS));
     let mut registry = Registry::default();
+    let clock = Arc::new(ManualClock::at_us(NOW_US));
+    let limits = Limits::new(&LimitSettings::default(), clock.clone(), &mut registry);
     let parts = CaptureParts {
         journal: Arc::clone(&journal) as Arc<dyn Journal>,
-        clock: Arc::new(ManualClock::at_us(NOW_US)),
+        clock,
         entropy: Arc::new(SeededEntropy::new(1)),
         key: HashKey::from_bytes([7; 32]),
         signing_keys: None,
@@ -68,6 +70,7 @@ pub fn send(request: Builder, peer: &str, body: Vec<u8>) -> Answer {
             country_header: "cf-ipcountry".into(),
             ..CaptureSettings::default()
         },
+        limits: Arc::new(limits),
         metrics: CaptureMetrics::register(&mut registry),
     };
     let capture = Capture::new(parts).expect("the settings above are right");

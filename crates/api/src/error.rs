@@ -23,9 +23,6 @@ pub enum ApiError {
         "the server has no event {0}; if it was sent just now, it may not be committed yet: try again in a few seconds"
     )]
     UnknownEvent(String),
-    /// It changes things, and did not come from where that is allowed.
-    #[error("this is only taken from the machine itself, not {0}; run the command there")]
-    Forbidden(&'static str),
     #[error("too many questions are running; try again in a moment")]
     Busy,
     #[error("the question ran for {} s, which is the limit; ask for a shorter time or fewer groups", limit.as_secs())]
@@ -50,7 +47,6 @@ impl IntoResponse for ApiError {
             ApiError::Slow { .. } => (StatusCode::REQUEST_TIMEOUT, "slow", "The body came too slowly"),
             ApiError::Asked(_) => (StatusCode::BAD_REQUEST, "question", "The request cannot be answered as asked"),
             ApiError::UnknownEvent(_) => (StatusCode::NOT_FOUND, "unknown-event", "No such event"),
-            ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not from here"),
             ApiError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             ApiError::TooLong { .. } => (StatusCode::GATEWAY_TIMEOUT, "too-long", "The question took too long"),
             ApiError::Failed(cause) => {

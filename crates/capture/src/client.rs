@@ -1,7 +1,7 @@
 //! Who sent a request: the visitor's address as a hash, agent, referrer and country, from the connection or from what a
 //! trusted proxy says of it. The raw address goes no further than this file.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderName, Method, header};
 use tally_model::Purpose;
@@ -47,6 +47,8 @@ pub(crate) struct Client {
     pub gpc: Option<bool>,
     /// Whether it is a server of our own with no visitor behind it: its bodies may say whose `ip` and `user_agent` it was.
     pub speaks_for_others: bool,
+    /// What the limit by address counts it under; none where many people stand behind the address.
+    pub limited_as: Option<u64>,
 }
 
 impl Client {
@@ -69,7 +71,13 @@ impl Client {
             // No other value is defined (W3C Global Privacy Control).
             gpc: headers.get(SEC_GPC).filter(|value| *value == "1").map(|_| true),
             speaks_for_others,
+            limited_as: (!proxies.trusts(visitor)).then(|| key.ip(network_of(visitor))),
         }
+    }
+
+    /// For whoever shows an API key to send with.
+    pub fn with_key(self) -> Self {
+        Self { speaks_for_others: true, limited_as: None, ..self }
     }
 
     /// For a batch: if a server of ours sends it, the connection tells about that server and nothing about the visitors.
@@ -118,6 +126,14 @@ fn visitor(peer: IpAddr, headers: &HeaderMap, proxies: &Proxies) -> (IpAddr, boo
     (nearest, true)
 }
 
+/// In version 6 a single customer has 2^64 addresses (RFC 6177).
+fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
 /// Some proxies write the port too, and brackets around version 6.
 fn address(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim();
@@ -141,18 +157,18 @@ mod tests {
         Proxies { networks, place_headers: Some(PlaceHeaders::Cloudflare) }
     }
 
+    fn client(peer: &str, headers: &HeaderMap) -> Client {
+        let (proxies, key) = (proxies(), HashKey::from_bytes([7; 32]));
+        Client::of(peer.parse().unwrap(), &Method::GET, headers, &Sources { proxies: &proxies, key: &key, geo: None })
+    }
+
     fn check(peer: &str, forwarded_for: &[&str], expected: &str, speaks_for_others: bool) {
         let mut headers = HeaderMap::new();
         for value in forwarded_for {
             headers.append(FORWARDED_FOR, value.parse().unwrap());
         }
+        let client = client(peer, &headers);
         let key = HashKey::from_bytes([7; 32]);
-        let client = Client::of(
-            peer.parse().unwrap(),
-            &Method::GET,
-            &headers,
-            &Sources { proxies: &proxies(), key: &key, geo: None },
-        );
         assert_eq!(client.ip_hash, Some(key.ip(expected.parse().unwrap())), "{peer} with {forwarded_for:?}");
         assert_eq!(client.speaks_for_others, speaks_for_others, "{peer} with {forwarded_for:?}");
     }
@@ -196,6 +212,24 @@ mod tests {
         check("127.0.0.1", &[], "127.0.0.1", true);
         check("10.0.0.1", &[], "10.0.0.1", true);
         check("10.0.0.1", &["10.0.0.2"], "10.0.0.2", true);
+    }
+
+    #[test]
+    fn only_strangers_are_limited_by_address_and_in_version_6_by_network() {
+        let limited_as = |peer: &str, forwarded_for: Option<&str>| {
+            let forwarded_for = forwarded_for.map(|value| (FORWARDED_FOR, value.parse().unwrap()));
+            let headers = forwarded_for.into_iter().collect();
+            client(peer, &headers).limited_as
+        };
+        assert!(limited_as("203.0.113.9", None).is_some());
+        assert_eq!(limited_as("10.0.0.1", Some("203.0.113.9")), limited_as("203.0.113.9", None));
+        assert_eq!(limited_as("2001:db8::1", None), limited_as("2001:db8::ffff:1", None));
+        assert_ne!(limited_as("2001:db8::1", None), limited_as("2001:db8:0:1::1", None));
+        for (ours, forwarded_for) in [("127.0.0.1", None), ("10.0.0.1", None), ("10.0.0.1", Some("unknown"))] {
+            assert_eq!(limited_as(ours, forwarded_for), None, "{ours} with {forwarded_for:?}");
+        }
+        let client = client("203.0.113.9", &HeaderMap::new()).with_key();
+        assert!(client.limited_as.is_none() && client.speaks_for_others);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use tally_model::Kind;
 /// A journal that has filled up empties over some seconds, not within one.
 const SHED_RETRY_S: u64 = 5;
 
+use crate::limits::Limited;
+
 /// One thing wrong with one event. Never quotes a user's id or address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Fault {
@@ -56,6 +58,8 @@ pub(crate) enum CaptureError {
     Slow { seconds: u64 },
     #[error("this endpoint takes other methods, see the header `Allow`")]
     Method,
+    #[error("{0}")]
+    Limited(#[from] Limited),
     #[error("the bodies in hand fill the memory set aside for them; retry after a moment")]
     Overloaded,
     #[error(
@@ -100,6 +104,7 @@ impl IntoResponse for CaptureError {
             }
             Self::Slow { .. } => (StatusCode::REQUEST_TIMEOUT, "slow", "the body came too slowly"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method", "wrong method"),
+            Self::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", "too fast"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too much at once"),
             Self::Shed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "shed", "too much at once"),
             Self::Journal(_) => (StatusCode::SERVICE_UNAVAILABLE, "journal", "events cannot be stored now"),
@@ -146,6 +151,7 @@ impl CaptureError {
     fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::Shed { .. } | Self::Journal(JournalError::Behind { .. }) => Some(SHED_RETRY_S),
+            Self::Limited(limited) => Some(limited.retry_after_s()),
             Self::Overloaded | Self::Journal(JournalError::Full { .. } | JournalError::Io { .. }) => Some(1),
             _ => None,
         }

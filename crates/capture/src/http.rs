@@ -21,6 +21,7 @@ use crate::append::Records;
 use crate::body::{self, BATCH_BYTES_DECOMPRESSED_MAX, BATCH_BYTES_MAX, EVENT_BYTES_MAX, Encoding, Share};
 use crate::client::{Client, Sources};
 use crate::error::{CaptureError, Fault, LineFault};
+use crate::limits::Caller;
 use crate::macros;
 use crate::parse::{self, EventBuilder, Stamp};
 use crate::redirect::Link;
@@ -92,6 +93,7 @@ struct Taken {
 
 async fn one(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request);
+    capture.limits.request(&client)?;
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of(&parts.headers)?;
     let body = capture.read(&parts.headers, body, EVENT_BYTES_MAX, |_| Ok(())).await?;
@@ -102,7 +104,8 @@ async fn one(State(capture): State<Arc<Capture>>, request: Request) -> Result<Re
         Form::Json => parse::event_from_json(text, &stamp),
         Form::Pairs(encoded) => event_from_pairs(parse::pairs(encoded), &stamp),
     };
-    let event = capture.checked(event)?;
+    let mut event = capture.checked(event)?;
+    capture.limits.single(&mut event, &client)?;
     capture.keep(&event).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(Taken { event_id: event.id })).into_response())
 }
@@ -126,6 +129,8 @@ struct BatchTaken {
 
 async fn batch(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request).of_batch();
+    capture.limits.request(&client)?;
+    let caller = request.extensions().get::<Caller>().copied();
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of(&parts.headers)?;
     let mut share = capture.budget.share();
@@ -140,6 +145,9 @@ async fn batch(State(capture): State<Arc<Capture>>, request: Request) -> Result<
     };
     let Parsed { records, errors, rejected, share } = parsed?;
     let (accepted, errors_omitted) = (records.count(), rejected - errors.len());
+    if let Some(caller) = caller {
+        capture.limits.batch(caller, accepted + rejected);
+    }
     if accepted == 0 {
         return Err(CaptureError::NothingAccepted { rejected, errors, errors_omitted });
     }
@@ -155,12 +163,12 @@ async fn click(State(capture): State<Arc<Capture>>, request: Request) -> Result<
     let query = request.uri().query().unwrap_or_default();
     let link = Link::of(query);
     let stamp = capture.stamp(&client, Some(Kind::Click));
-    let event = capture.checked(event_from_pairs(link.fields(), &stamp))?;
+    let mut event = capture.checked(event_from_pairs(link.fields(), &stamp))?;
     let destination = capture.checked(capture.redirects.destination(&link, &event))?;
     let location = macros::filled(destination, &event);
+    let is_kept = capture.limits.click(&mut event, &client);
     // The one answer that may leave before the record is durable (invariant 1): the person is worth more than the click.
-    let kept = tokio::time::timeout(REDIRECT_WAIT, capture.keep(&event)).await;
-    if !matches!(kept, Ok(Ok(()))) {
+    if is_kept && !matches!(tokio::time::timeout(REDIRECT_WAIT, capture.keep(&event)).await, Ok(Ok(()))) {
         capture.metrics.redirects_unrecorded.inc();
     }
     let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, "no-store".to_owned())];
@@ -170,8 +178,10 @@ async fn click(State(capture): State<Arc<Capture>>, request: Request) -> Result<
 async fn pixel(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request);
     let query = request.uri().query().unwrap_or_default();
+    capture.limits.request(&client)?;
     let stamp = capture.stamp(&client, Some(Kind::Impression));
-    let event = capture.checked(event_from_pairs(parse::pairs(query), &stamp))?;
+    let mut event = capture.checked(event_from_pairs(parse::pairs(query), &stamp))?;
+    capture.limits.single(&mut event, &client)?;
     capture.keep(&event).await?;
     let headers = [(header::CONTENT_TYPE, "image/gif"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, GIF.as_slice()).into_response())
@@ -220,7 +230,8 @@ impl Capture {
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(address)| address.ip());
         let geo = self.geo.held();
         let sources = Sources { proxies: &self.proxies, key: &self.key, geo: geo.as_deref() };
-        Client::of(peer, request.method(), request.headers(), &sources)
+        let client = Client::of(peer, request.method(), request.headers(), &sources);
+        if request.extensions().get::<Caller>().is_some() { client.with_key() } else { client }
     }
 
     async fn read(
@@ -254,7 +265,10 @@ impl Capture {
         let (mut records, mut errors, mut rejected) = (Records::default(), Vec::new(), 0);
         for (line, item) in parse::items(&text)? {
             match self.checked(parse::event_from_json(item, &stamp)) {
-                Ok(event) => records.push(&event, self.journal.partitions()),
+                Ok(mut event) => {
+                    self.limits.of_batch(&mut event, client);
+                    records.push(&event, self.journal.partitions());
+                }
                 Err(fault) => {
                     rejected += 1;
                     if errors.len() < ERRORS_LISTED_MAX {

@@ -10,6 +10,7 @@ mod gather;
 mod geo;
 mod hash;
 mod http;
+mod limits;
 mod macros;
 mod metrics;
 mod network;
@@ -33,6 +34,7 @@ pub use file::FileError;
 pub use gather::gather_receipts_here;
 pub use hash::HashKey;
 pub use http::router;
+pub use limits::{Caller, LimitSettings, Limited, Limits, OverLimit};
 pub use metrics::CaptureMetrics;
 pub use redirect::check_destination;
 pub use settings::{CampaignHosts, CaptureSettings, SettingsError};
@@ -56,6 +58,7 @@ pub struct CaptureParts {
     /// The file of signing keys, which may be made later; none where no link is signed.
     pub signing_keys: Option<PathBuf>,
     pub settings: CaptureSettings,
+    pub limits: Arc<Limits>,
     pub metrics: CaptureMetrics,
 }
 
@@ -78,6 +81,7 @@ pub struct Capture {
     geo: WatchedFile<GeoTable>,
     redirects: Redirects,
     budget: Budget,
+    limits: Arc<Limits>,
     shedding: Shedding,
     metrics: CaptureMetrics,
     /// Whether the journal refused the last append, so that only the change is logged.
@@ -86,7 +90,7 @@ pub struct Capture {
 
 impl Capture {
     pub fn new(parts: CaptureParts) -> Result<Self, StartError> {
-        let CaptureParts { journal, clock, entropy, key, signing_keys, settings, metrics } = parts;
+        let CaptureParts { journal, clock, entropy, key, signing_keys, settings, limits, metrics } = parts;
         let keys = match signing_keys {
             Some(path) => WatchedFile::open(path, SigningKeys::load)?,
             None => WatchedFile::none(SigningKeys::load),
@@ -113,6 +117,7 @@ impl Capture {
             clock,
             entropy,
             key,
+            limits,
             metrics,
         })
     }

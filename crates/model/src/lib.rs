@@ -13,6 +13,7 @@ mod mark;
 mod offset;
 mod privacy;
 mod proof;
+mod rate_limit;
 mod record;
 pub mod report;
 mod rollup;
@@ -33,6 +34,7 @@ pub use proof::{
     CheckReport, Comparison, Difference, Differences, KindCount, Life, LifeCell, LifeEvent, Quarantined, RebuildReport,
     TableComparison,
 };
+pub use rate_limit::{Limit, RATE_LIMITED_PROP};
 pub use record::{DecodeError, decode_record, encode_record};
 pub use report::{Dimension, Metric};
 pub use rollup::{Cell, CellKey, Counts, Fact, SketchError, Users, View};

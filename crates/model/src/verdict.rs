@@ -18,6 +18,8 @@ pub enum Reason {
     Prefetch,
     /// A HEAD, which shows nothing to anybody.
     HeadRequest,
+    /// It came over a rate limit at the door (IAB/MRC: general invalid traffic, by activity).
+    RateLimited,
     /// A conversion names its click, but no campaign that it could be counted for.
     ClickUnresolved,
     /// The record's bytes are no event that this binary can read; a stand-in holds them.
@@ -27,13 +29,14 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 10] = [
         Reason::SameId,
         Reason::DoubleClick,
         Reason::DeclaredBot,
         Reason::LinkPreview,
         Reason::Prefetch,
         Reason::HeadRequest,
+        Reason::RateLimited,
         Reason::ClickUnresolved,
         Reason::Undecodable,
         Reason::JudgingFailed,
@@ -47,6 +50,7 @@ impl Reason {
             Reason::LinkPreview => "link_preview",
             Reason::Prefetch => "prefetch",
             Reason::HeadRequest => "head_request",
+            Reason::RateLimited => "rate_limited",
             Reason::ClickUnresolved => "click_unresolved",
             Reason::Undecodable => "undecodable",
             Reason::JudgingFailed => "judging_failed",
@@ -61,7 +65,11 @@ impl Reason {
     pub fn class(self) -> Class {
         match self {
             Reason::SameId | Reason::DoubleClick => Class::Duplicate,
-            Reason::DeclaredBot | Reason::LinkPreview | Reason::Prefetch | Reason::HeadRequest => Class::InvalidGivt,
+            Reason::DeclaredBot
+            | Reason::LinkPreview
+            | Reason::Prefetch
+            | Reason::HeadRequest
+            | Reason::RateLimited => Class::InvalidGivt,
             Reason::ClickUnresolved | Reason::Undecodable | Reason::JudgingFailed => Class::Quarantined,
         }
     }
@@ -76,6 +84,7 @@ impl Reason {
             | Reason::LinkPreview
             | Reason::Prefetch
             | Reason::HeadRequest
+            | Reason::RateLimited
             | Reason::ClickUnresolved
             | Reason::JudgingFailed => true,
         }

@@ -17,6 +17,9 @@ pub fn judge(event: &Event, device: &Device, is_first: bool, is_double_click: bo
         Some(Purpose::Head) => return Verdict::Not(Reason::HeadRequest),
         None => {}
     }
+    if event.is_rate_limited() {
+        return Verdict::Not(Reason::RateLimited);
+    }
     if event.kind == Kind::Conversion && event.campaign_id.is_empty() {
         return Verdict::Not(Reason::ClickUnresolved);
     }
@@ -29,6 +32,7 @@ pub fn judge(event: &Event, device: &Device, is_first: bool, is_double_click: bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tally_model::Limit;
     use uuid::Uuid;
 
     fn event(agent: Option<&str>, campaign_id: &str) -> Event {
@@ -62,5 +66,17 @@ mod tests {
         check(Some("WhatsApp/2.23"), "c", true, true, Verdict::Not(Reason::LinkPreview));
         check(Some("curl/8"), "c", false, false, Verdict::Not(Reason::SameId));
         check(None, "", true, false, Verdict::Not(Reason::ClickUnresolved));
+    }
+
+    #[test]
+    fn what_came_over_a_limit_does_not_count_unless_something_graver_is_wrong_with_it() {
+        let check = |agent, is_first, reason| {
+            let mut event = Event::new(Uuid::from_u128(1), Kind::Conversion, 0, "", "");
+            event.mark_rate_limited(Limit::Campaign);
+            assert_eq!(judge(&event, &Device::of(agent), is_first, true), Verdict::Not(reason), "{event:?}");
+        };
+        check(None, true, Reason::RateLimited);
+        check(Some("curl/8"), true, Reason::DeclaredBot);
+        check(None, false, Reason::SameId);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use prometheus_client::registry::Registry;
-use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey};
+use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, LimitSettings, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal, JournalError, Stepped, Stepper, Stored};
 use tally_pipeline::{Committing, DedupOptions, Judging, Pipeline, PipelineError, PipelineMetrics, Progress};
 use tokio::sync::{mpsc, watch};
@@ -88,6 +88,7 @@ impl Surroundings {
             key: HashKey::from_bytes([7; 32]),
             signing_keys: None,
             settings: CaptureSettings::default(),
+            limits: Arc::new(Limits::new(&LimitSettings::default(), world.clone(), &mut Registry::default())),
             metrics: CaptureMetrics::register(&mut Registry::default()),
         })?;
         let door = tally_capture::router(Arc::new(capture));

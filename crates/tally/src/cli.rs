@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Overrides;
+use crate::keys::Scope;
 
 /// Counts ads clicks, impressions and conversions: every event durable, counted exactly once, provable.
 ///
@@ -84,6 +85,14 @@ pub enum Command {
     /// click and no campaign), undecodable (a record that this binary cannot read, such as a newer one's), judging_failed (a
     /// rule failed on it). It never keeps later events from being counted.
     Quarantine(QuarantineArguments),
+    /// API keys: make one, list them, revoke one
+    ///
+    /// Whoever connects to a server that is not on loopback (or has server.auth = "on") shows a key for what they want: to send
+    /// batches (ingest), to ask (query), to change figures (admin). Clicks, pixels and single events are open to all.
+    ///
+    /// The keys are in the data folder, as hashes. A running server takes up each change by itself, within seconds.
+    #[command(after_long_help = examples::KEYS)]
+    Keys(KeysArguments),
     /// The life of one event: when it came, where it stands in the log, its verdict and why, its cells and its file
     #[command(after_long_help = examples::WHY)]
     Why(WhyArguments),
@@ -186,6 +195,8 @@ pub struct SendArguments {
     /// CSV: the value of an event field in every row
     #[arg(long, value_name = "FIELD=VALUE")]
     pub set: Vec<String>,
+    #[command(flatten)]
+    pub key: KeyArguments,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -238,6 +249,16 @@ pub struct WhereArguments {
     /// Read this data folder instead; sees what is committed, also while a server runs on it
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub key: KeyArguments,
+}
+
+/// What to show to a server that asks for a key.
+#[derive(Debug, Args)]
+pub struct KeyArguments {
+    /// File that holds the API key, where the server asks for one [default: the key in the environment's TALLY_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -309,12 +330,14 @@ pub struct RebuildArguments {
     /// Print the whole report as JSON
     #[arg(long)]
     pub json: bool,
-    /// The server that does it; it must run on this machine
+    /// The server that does it: on this machine, or elsewhere with an API key for `admin`
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", conflicts_with = "data")]
     pub server: String,
     /// Work on this data folder itself; refused while a server runs on it
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub key: KeyArguments,
 }
 
 #[derive(Debug, Args)]
@@ -380,10 +403,61 @@ pub enum QuarantineCommand {
         /// cost_micros, revenue_micros
         #[arg(long, value_name = "FIELD=VALUE")]
         set: Vec<String>,
-        /// The server, on this machine
+        /// The server: on this machine, or elsewhere with an API key for `admin`
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
         server: String,
+        #[command(flatten)]
+        key: KeyArguments,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct KeysArguments {
+    #[command(subcommand)]
+    pub what: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key, and print it: the only time that it is shown
+    Create {
+        /// What it is called in lists, metrics and errors
+        name: String,
+        /// What it is for; none includes another
+        #[arg(long, required = true, value_enum, value_delimiter = ',', value_name = "SCOPES")]
+        scopes: Vec<Scope>,
+        /// When it ends: a date, a time (RFC 3339), or how long from now, such as 90d [default: never]
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        expires: Option<String>,
+        #[command(flatten)]
+        folder: KeysFolderArguments,
+    },
+    /// The keys there are, without their secrets
+    List {
+        /// Print them as JSON, one on each line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        folder: KeysFolderArguments,
+    },
+    /// Take a key out of force, for good
+    Revoke {
+        /// The key's name
+        name: String,
+        #[command(flatten)]
+        folder: KeysFolderArguments,
+    },
+}
+
+/// The server's folder, found as the server finds it.
+#[derive(Debug, Args)]
+pub struct KeysFolderArguments {
+    /// Configuration file of the server
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder that holds the server's data [default: ./tally-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use reqwest::StatusCode;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 use tally_lake::{Lake, Queries};
 use tally_model::report::{Report, ReportRequest};
 use tally_model::{Days, Reason, SystemClock};
 
-use crate::cli::WhereArguments;
+use crate::cli::{KeyArguments, WhereArguments};
 use crate::config::{Config, DataFolder, Overrides};
+use crate::keys::Token;
 
 pub enum Source {
     Server { http: reqwest::Client, url: String },
@@ -21,9 +23,7 @@ pub enum Source {
 impl Source {
     pub async fn of(place: &WhereArguments) -> Result<Self> {
         match &place.data {
-            None => {
-                Ok(Self::Server { http: reqwest::Client::new(), url: place.server.trim_end_matches('/').to_owned() })
-            }
+            None => Ok(Self::Server { http: http(&place.key)?, url: place.server.trim_end_matches('/').to_owned() }),
             Some(data) => Self::folder(data).await,
         }
     }
@@ -122,10 +122,10 @@ impl Source {
     }
 }
 
-/// Has a server on this machine do something, however long it takes.
-pub async fn post(server: &str, path: &str, body: &Value) -> Result<Value> {
+/// Has a server do something, however long it takes.
+pub async fn post(server: &str, key: &KeyArguments, path: &str, body: &Value) -> Result<Value> {
     let url = server.trim_end_matches('/');
-    let response = reqwest::Client::new().post(format!("{url}{path}")).json(body).send().await;
+    let response = http(key)?.post(format!("{url}{path}")).json(body).send().await;
     read(response.with_context(|| no_server(url))?, &[]).await
 }
 
@@ -133,6 +133,37 @@ pub async fn post(server: &str, path: &str, body: &Value) -> Result<Value> {
 async fn proof(http: &reqwest::Client, url: &str, parameters: &str) -> Result<Value> {
     let response = http.get(format!("{url}/v1/verify?{parameters}")).send().await;
     read(response.with_context(|| no_server(url))?, &[StatusCode::CONFLICT]).await
+}
+
+/// Shows the API key with each request, if there is one.
+fn http(key: &KeyArguments) -> Result<reqwest::Client> {
+    let mut headers = HeaderMap::new();
+    if let Some(key) = api_key(key)? {
+        let mut value = HeaderValue::try_from(format!("Bearer {key}"))?;
+        // Kept out of what the library prints of a request.
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(reqwest::Client::builder().default_headers(headers).build()?)
+}
+
+/// From the file that was named, else from the environment: what stands on a command line is seen by all processes. An error
+/// does not repeat what was found.
+pub fn api_key(key: &KeyArguments) -> Result<Option<String>> {
+    let (found, place) = match &key.key_file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            let text = text.with_context(|| format!("cannot read the API key from `{}`", file.display()))?;
+            (text, format!("`{}`", file.display()))
+        }
+        None => match std::env::var("TALLY_KEY") {
+            Ok(text) => (text, "TALLY_KEY".to_owned()),
+            Err(_) => return Ok(None),
+        },
+    };
+    let text = found.trim();
+    ensure!(Token::parse(text).is_some(), "{place} holds no API key; `tally keys create` prints one, as `tally_..`");
+    Ok(Some(text.to_owned()))
 }
 
 fn no_server(url: &str) -> String {

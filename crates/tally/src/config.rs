@@ -9,7 +9,7 @@ use config::builder::DefaultState;
 use config::{ConfigBuilder, Environment, File, FileFormat};
 use jiff::civil::Time;
 use serde::Deserialize;
-use tally_capture::CaptureSettings;
+use tally_capture::{CaptureSettings, LimitSettings};
 use tally_journal::{Claim, OsFolder, Storage};
 use tally_model::{Entropy, SystemEntropy};
 use tally_pipeline::{DedupOptions, PipelineSettings};
@@ -22,6 +22,7 @@ pub struct Config {
     pub server: ServerConfig,
     pub tls: TlsConfig,
     pub capture: CaptureSettings,
+    pub limits: LimitSettings,
     pub journal: JournalConfig,
     pub pipeline: PipelineConfig,
     pub lake: LakeConfig,
@@ -34,7 +35,32 @@ pub struct Config {
 pub struct ServerConfig {
     pub listen: SocketAddr,
     pub idle_timeout_ms: u64,
+    pub auth: Auth,
     pub data: PathBuf,
+}
+
+impl ServerConfig {
+    /// Whether what is not open to the public needs an API key.
+    pub fn requires_keys(&self) -> bool {
+        match self.auth {
+            Auth::Auto => !self.listens_on_loopback(),
+            Auth::On => true,
+            Auth::Off => false,
+        }
+    }
+
+    pub fn listens_on_loopback(&self) -> bool {
+        self.listen.ip().to_canonical().is_loopback()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// As soon as others than this machine can connect.
+    Auto,
+    On,
+    Off,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -247,6 +273,10 @@ impl DataFolder {
         self.0.join("signing.keys")
     }
 
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys.json")
+    }
+
     pub fn hash_key(&self) -> PathBuf {
         self.0.join("hash.key")
     }
@@ -287,6 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_required_as_soon_as_others_can_connect_unless_that_is_decided_otherwise() {
+        let check = |listen: &str, auth: &str, required: bool| {
+            let file = format!("[server]\nlisten = \"{listen}\"\nauth = \"{auth}\"");
+            assert_eq!(load(&file, &[]).unwrap().server.requires_keys(), required, "{listen}, {auth}");
+        };
+        check("127.0.0.1:8080", "auto", false);
+        check("[::1]:8080", "auto", false);
+        check("0.0.0.0:8080", "auto", true);
+        check("[::]:8080", "auto", true);
+        check("192.0.2.1:8080", "auto", true);
+        check("127.0.0.1:8080", "on", true);
+        check("0.0.0.0:8080", "off", false);
+    }
+
+    #[test]
     fn a_key_that_does_not_exist_or_a_value_out_of_range_is_an_error_that_names_it() {
         for (file, environment, says) in [
             ("[journal]\npartition = 8", vec![], "partition"),
@@ -295,6 +340,8 @@ mod tests {
             ("[server]\nlisten = \"localhost\"", vec![], "listen"),
             ("[server]\nidle_timeout_ms = 5", vec![], "`server.idle_timeout_ms` is 5; use a second to an hour"),
             ("[tls]\nkey = \"key.pem\"", vec![], "`tls.certificate` and `tls.key` belong together"),
+            ("[server]\nauth = \"maybe\"", vec![], "maybe"),
+            ("[limits]\nip_per_s = -1", vec![], "ip_per_s"),
             ("[verify]\nrecount_at = \"25:00\"", vec![], "`verify.recount_at` is \"25:00\""),
             ("[capture]\ncampaign_redirect_hosts = [{ campaign_id = \"Spring.1\", host = [] }]", vec![], "host"),
             ("[capture]\ntrusted_proxies = [\"10.0.0.0/99\"]", vec![], "10.0.0.0/99"),

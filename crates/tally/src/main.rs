@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod keys;
 mod logging;
 mod rebuild;
 mod resubmit;
@@ -42,6 +43,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rebuild(arguments) => commands::rebuild::run(&arguments).await?,
         Command::Replay(arguments) => return commands::replay::run(&arguments).await,
         Command::Quarantine(arguments) => return commands::quarantine::run(arguments.what).await,
+        Command::Keys(arguments) => commands::keys::run(&arguments.what)?,
         Command::Why(arguments) => commands::why::run(arguments).await?,
         Command::SignLink(arguments) => commands::sign_link::run(&arguments)?,
         Command::Tag(arguments) => commands::say(tally_capture::tag_element(&arguments.server)),

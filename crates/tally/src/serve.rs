@@ -1,5 +1,6 @@
 //! All roles in one process: how they are put together, and in which order they stop.
 
+mod access;
 pub(crate) mod adapters;
 mod admin;
 mod door;
@@ -23,7 +24,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tally_api::{Api, ApiMetrics};
-use tally_capture::{Capture, CaptureMetrics, CaptureParts, HashKey};
+use tally_capture::{Capture, CaptureMetrics, CaptureParts, HashKey, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
 use tally_lake::Lake;
 use tally_model::{Clock, SystemClock, SystemEntropy};
@@ -33,6 +34,8 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, DataFolder};
+use crate::keys::KeyFile;
+use access::{Access, AccessLayer, AccessParts, Keyring};
 use adapters::{LakeQuery, LakeSink};
 use admin::Admin;
 pub(crate) use door::{Door, DoorMetrics};
@@ -63,6 +66,8 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let journal = open_journal(config, &folder, &mut registry)?;
         let key = HashKey::load_or_create(&folder.hash_key(), &SystemEntropy)?;
+        let limits = Arc::new(Limits::new(&config.limits, clock.clone(), &mut registry));
+        let (access, keyring) = open_access(config, &folder, limits.clone(), &mut registry)?;
         let lake = Lake::open(&folder.lake(), config.journal.partitions, clock.clone()).await?;
 
         let progress = watch::Sender::new(Progress::default());
@@ -90,6 +95,7 @@ impl Server {
             key,
             signing_keys: Some(folder.signing_keys()),
             settings: config.capture.clone(),
+            limits,
             metrics: CaptureMetrics::register(&mut registry),
         })?);
         let query = LakeQuery::new(lake.queries(), progress.subscribe(), dedup_ttl_s);
@@ -98,7 +104,7 @@ impl Server {
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
         let questions =
             tally_api::router(api).merge(admin::router(Arc::new(admin))).merge(operations::router(operations));
-        let routes = tally_capture::router(capture.clone()).merge(aside(questions));
+        let routes = tally_capture::router(capture.clone()).merge(aside(questions)).layer(AccessLayer(access));
 
         let door = Door::open(config, routes, tally_capture::gather_receipts_here, &door_metrics)?;
         let address = door.address;
@@ -108,10 +114,14 @@ impl Server {
             journal,
             door,
             pipeline: pipeline.thread,
-            beside: [tokio::spawn(maintenance.run()), tokio::spawn(refresh::run(capture))]
-                .into_iter()
-                .chain(recount.map(|recount| tokio::spawn(recount.run())))
-                .collect(),
+            beside: [
+                tokio::spawn(maintenance.run()),
+                tokio::spawn(refresh::run(capture)),
+                tokio::spawn(access::keep_up(keyring)),
+            ]
+            .into_iter()
+            .chain(recount.map(|recount| tokio::spawn(recount.run())))
+            .collect(),
         })
     }
 
@@ -168,6 +178,30 @@ fn aside(routes: Router) -> Router {
             answered.unwrap_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())
         }
     }))
+}
+
+/// The keys, and the layer that asks for them.
+fn open_access(
+    config: &Config,
+    folder: &DataFolder,
+    limits: Arc<Limits>,
+    registry: &mut Registry,
+) -> Result<(Arc<Access>, Arc<Keyring>)> {
+    let registry = registry.sub_registry_with_prefix("tally_access");
+    let keyring = Arc::new(Keyring::open(KeyFile::new(folder.keys()), registry)?);
+    let is_required = config.server.requires_keys();
+    if is_required && keyring.is_empty() {
+        let data = folder.root().display();
+        warn!(
+            "there is no API key: clicks, pixels and single events are taken, all else is refused; make one with \
+             `tally keys create NAME --scopes query --data {data}`, no restart is needed"
+        );
+    }
+    if !is_required && !config.server.listens_on_loopback() {
+        warn!("`server.auth` is off: whoever reaches {} may send events and ask for all figures", config.server.listen);
+    }
+    let parts = AccessParts { keyring: keyring.clone(), is_required, limits, clock: Arc::new(SystemClock) };
+    Ok((Arc::new(Access::new(parts, registry)), keyring))
 }
 
 fn open_journal(config: &Config, folder: &DataFolder, registry: &mut Registry) -> Result<Arc<DiskJournal>> {

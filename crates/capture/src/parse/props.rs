@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use tally_model::RATE_LIMITED_PROP;
 
 use super::found::Key;
 use crate::error::Fault;
@@ -45,14 +46,15 @@ impl<'a> Props<'a> {
     }
 
     /// One JSON object, or none if there is nothing in it. Of equal keys the last one wins, so that every reader of the
-    /// object sees the same.
+    /// object sees the same. Our own mark is not for senders to set.
     pub fn finish(self) -> Result<Option<String>, Fault> {
-        if self.0.is_empty() {
+        let mut seen = HashSet::with_capacity(self.0.len());
+        let ours = |key: &str| key == RATE_LIMITED_PROP;
+        let mut entries: Vec<_> = self.0.iter().rev().filter(|(key, _)| !ours(key) && seen.insert(key)).collect();
+        entries.reverse();
+        if entries.is_empty() {
             return Ok(None);
         }
-        let mut seen = HashSet::with_capacity(self.0.len());
-        let mut entries: Vec<_> = self.0.iter().rev().filter(|(key, _)| seen.insert(key)).collect();
-        entries.reverse();
         let mut object = String::with_capacity(128);
         for (key, json) in entries {
             object.push(if object.is_empty() { '{' } else { ',' });
@@ -184,6 +186,17 @@ mod tests {
         let mut props = Props::default();
         props.merge_owned(r#"{"a":1,"b":2,"a":3}"#).unwrap();
         assert_eq!(props.finish().unwrap().as_deref(), Some(r#"{"b":2,"a":3}"#));
+    }
+
+    #[test]
+    fn nobody_marks_an_event_in_our_name() {
+        let mut props = Props::default();
+        props.merge(r#"{"tally_rate_limited":"user"}"#).unwrap();
+        assert_eq!(props.finish().unwrap(), None);
+        let mut props = Props::default();
+        props.merge(r#"{"tally_rate_limite\u0064":"user","a":1}"#).unwrap();
+        props.add_text(RATE_LIMITED_PROP.into(), "user");
+        assert_eq!(props.finish().unwrap().as_deref(), Some(r#"{"a":1}"#));
     }
 
     #[test]

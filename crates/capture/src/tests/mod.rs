@@ -6,6 +6,7 @@ mod event;
 mod garbage;
 mod geography;
 mod journal;
+mod limits;
 mod person;
 mod privacy;
 mod socket;
@@ -29,7 +30,9 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
-use crate::{CampaignHosts, Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, router};
+use crate::{
+    CampaignHosts, Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, LimitSettings, Limits, router,
+};
 
 /// 2023-11-14T22:13:20Z
 pub(super) const NOW_US: i64 = 1_700_000_000_000_000;
@@ -130,6 +133,7 @@ pub(super) struct Door {
     pub registry: Registry,
     /// Holds the signing keys, once a test makes some.
     pub keys: TempDir,
+    pub clock: Arc<ManualClock>,
 }
 
 pub(super) struct Answer {
@@ -144,14 +148,19 @@ impl Door {
     }
 
     pub fn with_mood(mood: Mood) -> Self {
-        Self::with(mood, None)
+        Self::build(mood, LimitSettings::default(), None)
     }
 
     pub fn with_geo_file(path: &Path) -> Self {
-        Self::with(Mood::Well, Some(path))
+        Self::build(Mood::Well, LimitSettings::default(), Some(path))
     }
 
-    fn with(mood: Mood, geo_file: Option<&Path>) -> Self {
+    pub fn with_limits(limits: LimitSettings) -> Self {
+        Self::build(Mood::Well, limits, None)
+    }
+
+    fn build(mood: Mood, limits: LimitSettings, geo_file: Option<&Path>) -> Self {
+        let clock = Arc::new(ManualClock::at_us(NOW_US));
         let journal =
             Arc::new(MoodyJournal { memory: MemoryJournal::new(4), mood: Mutex::new(mood), silent: Mutex::default() });
         let mut registry = Registry::default();
@@ -169,15 +178,16 @@ impl Door {
         };
         let parts = CaptureParts {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
-            clock: Arc::new(ManualClock::at_us(NOW_US)),
+            clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(1)),
             key: HashKey::from_bytes([7; 32]),
             signing_keys: Some(keys.path().join("signing.keys")),
             settings,
+            limits: Arc::new(Limits::new(&limits, clock.clone(), &mut registry)),
             metrics: CaptureMetrics::register(&mut registry),
         };
         let capture = Arc::new(Capture::new(parts).unwrap());
-        Self { router: router(Arc::clone(&capture)), capture, journal, registry, keys }
+        Self { router: router(Arc::clone(&capture)), capture, journal, registry, keys, clock }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

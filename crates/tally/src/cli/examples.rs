@@ -7,7 +7,8 @@ Examples:
   tally serve --config tally.toml
 
 Files:
-  tally-data/journal (the log), tally-data/lake (the tables), tally-data/dedup (ids), hash.key, signing.keys
+  tally-data/journal (the log), tally-data/lake (the tables), tally-data/dedup (ids), hash.key,
+  keys.json, signing.keys
 Environment:
   TALLY__SECTION__KEY sets any key of the configuration, such as TALLY__LOG__FORMAT=json";
 
@@ -44,6 +45,17 @@ Examples:
   tally verify
   tally verify --recount
   tally verify --recount --data ./tally-data";
+
+pub const KEYS: &str = "\
+Examples:
+  tally keys create shop --scopes ingest
+  tally keys create grafana --scopes query --expires 90d --data /var/lib/tally
+  tally keys list
+  tally keys revoke grafana
+
+Use:
+  curl -H \"Authorization: Bearer $TALLY_KEY\" ..
+  TALLY_KEY=tally_.. tally query clicks --server http://tally.example:8080";
 
 pub const WHY: &str = "\
 Examples:
@@ -84,7 +96,7 @@ mod tests {
     #[test]
     fn every_example_is_a_command_that_the_parser_takes() {
         let mut tried = 0;
-        for text in [SERVE, SEND, GENERATE, QUERY, VERIFY, WHY, SIGN_LINK, TAG, CHECK_CONFIG] {
+        for text in [SERVE, SEND, GENERATE, QUERY, VERIFY, KEYS, WHY, SIGN_LINK, TAG, CHECK_CONFIG] {
             for line in text.lines().filter_map(|line| line.strip_prefix("  tally ")) {
                 let words = std::iter::once("tally").chain(line.split_whitespace());
                 assert!(Cli::try_parse_from(words).is_ok(), "`tally {line}` is not understood");

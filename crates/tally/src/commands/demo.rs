@@ -9,6 +9,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
+use tally_capture::LimitSettings;
 use tally_model::{Clock, SystemClock};
 use tally_traffic::{Client, Generator, Plan, SendOptions, Truth};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::query::grouped;
 use super::say;
 use crate::cli::DemoArguments;
-use crate::config::{Config, Overrides};
+use crate::config::{Auth, Config, Overrides};
 use crate::logging;
 use crate::serve::Server;
 
@@ -42,6 +43,9 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
     // Shorter than a server's, so that the table moves each second.
     config.pipeline.commit_after_ms = 200;
     config.log.level = "warn".to_owned();
+    // It shows made-up figures to whoever was let near, and its truth knows no limits.
+    config.server.auth = Auth::Off;
+    config.limits = LimitSettings::default();
     logging::start(&config.log)?;
     let server = Server::start(&config).await?;
     let url = format!("http://{}", server.address);

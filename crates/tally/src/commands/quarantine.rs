@@ -12,7 +12,7 @@ use tally_model::{decode_record, record_kept};
 use uuid::Uuid;
 
 use super::say;
-use crate::cli::QuarantineCommand;
+use crate::cli::{KeyArguments, QuarantineCommand};
 use crate::client::{self, Source};
 
 /// Events in one request.
@@ -28,13 +28,13 @@ pub async fn run(what: QuarantineCommand) -> Result<ExitCode> {
             let life = Source::of(&place).await?.why(&event_id).await?;
             say(serde_json::to_string_pretty(&shown(&life))?);
         }
-        QuarantineCommand::Resubmit { file, id, set, server } => {
+        QuarantineCommand::Resubmit { file, id, set, server, key } => {
             let set = set.iter().map(|text| assignment(text)).collect::<Result<_>>()?;
             let events = match &file {
                 Some(file) => from_lines(&read(file)?, &set)?,
                 None => id.iter().map(|id| json!({"event_id": id, "set": set})).collect(),
             };
-            return resubmit(&server, &events).await;
+            return resubmit(&server, &key, &events).await;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -109,11 +109,11 @@ fn from_lines(text: &str, set: &Map<String, Value>) -> Result<Vec<Value>> {
     lines.map(event).collect()
 }
 
-async fn resubmit(server: &str, events: &[Value]) -> Result<ExitCode> {
+async fn resubmit(server: &str, key: &KeyArguments, events: &[Value]) -> Result<ExitCode> {
     ensure!(!events.is_empty(), "there is nothing to resubmit");
     let (mut sent, mut refused) = (0, 0);
     for chunk in events.chunks(CHUNK) {
-        let answer = client::post(server, "/v1/admin/quarantine/resubmit", &json!({"events": chunk})).await?;
+        let answer = client::post(server, key, "/v1/admin/quarantine/resubmit", &json!({"events": chunk})).await?;
         for result in answer["results"].as_array().into_iter().flatten() {
             let text = |name: &str| result[name].as_str().unwrap_or("-").to_owned();
             let was_sent = result["new_event_id"].is_string();

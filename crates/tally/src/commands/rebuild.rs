@@ -22,7 +22,7 @@ pub async fn run(arguments: &RebuildArguments) -> Result<()> {
         Some(data) => in_folder(data, days).await?,
         None => {
             let asked = json!({"from": arguments.from, "to": arguments.to});
-            client::post(&arguments.server, "/v1/admin/rebuild", &asked).await?
+            client::post(&arguments.server, &arguments.key, "/v1/admin/rebuild", &asked).await?
         }
     };
     if arguments.json {

@@ -7,6 +7,7 @@ use tally_traffic::{Encoding, Resume, SendOptions, progress_bar, send};
 
 use super::say;
 use crate::cli::{EncodingArgument, SendArguments};
+use crate::client::api_key;
 
 pub async fn run(arguments: SendArguments) -> Result<ExitCode> {
     let to = arguments
@@ -14,6 +15,7 @@ pub async fn run(arguments: SendArguments) -> Result<ExitCode> {
         .parse()
         .with_context(|| format!("--to {:?} is no URL; write http://127.0.0.1:8080", arguments.to))?;
     let options = SendOptions {
+        api_key: api_key(&arguments.key)?,
         batch_events: arguments.batch as usize,
         concurrency: arguments.concurrency,
         encoding: match arguments.encoding {

@@ -1,12 +1,8 @@
-//! What changes the figures on demand. Only for whoever is on this machine, until there is access control.
+//! What changes the figures on demand. Who may do so, `access.rs` decides.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::HeaderMap;
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -19,9 +15,6 @@ use tally_model::{Clock, Days, Event, EventId, RebuildReport, encode_record, par
 
 use crate::rebuild::rebuild;
 use crate::resubmit::{mended, resubmitted_id};
-
-/// Headers that a proxy or a page in a browser adds: what has one comes from elsewhere, whatever its address is.
-const FROM_ELSEWHERE: [&str; 4] = ["forwarded", "x-forwarded-for", "via", "origin"];
 
 /// Events that one request may resubmit.
 const EVENTS_MAX: usize = 1_000;
@@ -36,26 +29,7 @@ pub(crate) fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/v1/admin/rebuild", post(rebuild_days))
         .route("/v1/admin/quarantine/resubmit", post(resubmit))
-        .layer(middleware::from_fn(only_from_here))
         .with_state(admin)
-}
-
-async fn only_from_here(
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    if let Some(whence) = from_elsewhere(peer, request.headers()) {
-        return Err(ApiError::Forbidden(whence));
-    }
-    Ok(next.run(request).await)
-}
-
-fn from_elsewhere(peer: SocketAddr, headers: &HeaderMap) -> Option<&'static str> {
-    if !peer.ip().to_canonical().is_loopback() {
-        return Some("from the network");
-    }
-    FROM_ELSEWHERE.iter().any(|name| headers.contains_key(*name)).then_some("through a proxy or from a page")
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,28 +129,4 @@ async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 's
     let runtime = tokio::runtime::Handle::current();
     let done = tokio::task::spawn_blocking(move || runtime.block_on(work)).await;
     done.map_err(|error| ApiError::Failed(format!("the work ended unexpectedly: {error}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(peer: &str, header: Option<&'static str>, is_refused: bool) {
-        let headers = header.map(|name| (name.parse().unwrap(), "x".parse().unwrap())).into_iter().collect();
-        let refused = from_elsewhere(peer.parse().unwrap(), &headers);
-        assert_eq!(refused.is_some(), is_refused, "{peer} with {header:?}: {refused:?}");
-    }
-
-    #[test]
-    fn only_this_machine_itself_is_taken_at_its_word() {
-        check("127.0.0.1:1", None, false);
-        check("[::1]:1", None, false);
-        check("[::ffff:127.0.0.1]:1", None, false);
-        check("192.0.2.1:1", None, true);
-        check("[::ffff:192.0.2.1]:1", None, true);
-        check("127.0.0.1:1", Some("accept"), false);
-        for header in FROM_ELSEWHERE {
-            check("127.0.0.1:1", Some(header), true);
-        }
-    }
 }

@@ -44,6 +44,8 @@ pub struct Launch {
     pub hands_over_socket: bool,
     /// Whether the log goes to a file that the test reads, instead of to the test's own output.
     pub is_logged: bool,
+    /// Whether it listens on all addresses of this machine, as a public server does. Tests still ask it through loopback.
+    pub on_all_addresses: bool,
 }
 
 impl Server {
@@ -111,7 +113,8 @@ impl Server {
         let mut words = hand_over.iter().copied().chain(under).chain([BINARY]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words);
-        command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--data"]).arg(self.data());
+        let address = if self.launch.on_all_addresses { "0.0.0.0" } else { "127.0.0.1" };
+        command.args(["serve", "--listen", &format!("{address}:{}", self.port), "--data"]).arg(self.data());
         command.envs(self.launch.settings.iter().map(|(name, value)| (*name, value.as_str())));
         command
     }
@@ -194,7 +197,16 @@ impl Server {
 
     /// Status, headers and body.
     pub fn head_and_body(&self, path: &str) -> (u16, ureq::http::HeaderMap, String) {
-        let mut answer = self.http.get(self.url(path)).call().unwrap();
+        self.get_with(path, &[])
+    }
+
+    /// The same, for a request with these headers.
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> (u16, ureq::http::HeaderMap, String) {
+        let mut request = self.http.get(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut answer = request.call().unwrap();
         let body = answer.body_mut().read_to_vec().unwrap();
         (answer.status().as_u16(), answer.headers().clone(), String::from_utf8_lossy(&body).into_owned())
     }

@@ -1,0 +1,132 @@
+//! The keys as a running server knows them: read again when the file changes, so that nobody restarts to add or revoke one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::Result;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use tracing::{error, info};
+
+use super::Refusal;
+use crate::keys::{Key, KeyFile, KeyId, Scope, Stamp, Token};
+
+/// How long a revoked key may still work.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) struct Keyring {
+    file: KeyFile,
+    /// Locked for a look or a change, never while anything waits.
+    keys: RwLock<HashMap<KeyId, Known>>,
+    seen: Mutex<Seen>,
+    last_used: Family<KeyLabel, Gauge>,
+    failures: Counter,
+}
+
+struct Known {
+    key: Key,
+    last_used: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabel {
+    key: String,
+}
+
+/// The state of the file that is in force, and what was wrong with a later one.
+struct Seen {
+    stamp: Option<Stamp>,
+    fault: Option<String>,
+}
+
+impl Keyring {
+    pub fn open(file: KeyFile, registry: &mut Registry) -> Result<Self> {
+        let (last_used, failures) = (Family::<KeyLabel, Gauge>::default(), Counter::default());
+        registry.register_with_unit(
+            "key_last_used_timestamp",
+            "When an API key was last let in, since the start",
+            Unit::Seconds,
+            last_used.clone(),
+        );
+        registry.register(
+            "reload_failures",
+            "Times that a changed file of API keys could not be read",
+            failures.clone(),
+        );
+        // The stamp first: what is changed after it is seen at the next look.
+        let seen = Seen { stamp: file.stamp(), fault: None };
+        let keys = file.read()?;
+        let keyring = Self { file, keys: RwLock::default(), seen: Mutex::new(seen), last_used, failures };
+        keyring.put_in_force(keys);
+        Ok(keyring)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Whether the token is that of a key that may do this now.
+    pub fn check(&self, token: &Token, scope: Scope, now_s: i64) -> Result<KeyId, Refusal> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let known = keys.get(&token.id).filter(|known| known.key.is_proved_by(token));
+        let Known { key, last_used } = known.ok_or(Refusal::UnknownKey)?;
+        if key.is_expired(now_s) {
+            return Err(Refusal::ExpiredKey { name: key.name.clone() });
+        }
+        if !key.scopes.contains(&scope) {
+            return Err(Refusal::MissingScope { name: key.name.clone(), scope });
+        }
+        last_used.set(now_s);
+        Ok(key.id)
+    }
+
+    /// Reads the file again if it changed. One that cannot be read changes nothing: half a file must lock nobody out.
+    pub fn refresh(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = self.file.stamp();
+        if stamp == seen.stamp && seen.fault.is_none() {
+            return;
+        }
+        match self.file.read() {
+            Ok(keys) => {
+                info!(keys = keys.len(), "API keys read again");
+                self.put_in_force(keys);
+                *seen = Seen { stamp, fault: None };
+            }
+            Err(fault) => {
+                let fault = format!("{fault:#}");
+                if seen.fault.as_ref() != Some(&fault) {
+                    error!(error = fault, "the API keys from before stay in force");
+                    self.failures.inc();
+                }
+                seen.fault = Some(fault);
+            }
+        }
+    }
+
+    fn put_in_force(&self, keys: Vec<Key>) {
+        let label = |key: &Key| KeyLabel { key: key.name.clone() };
+        let mut known = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        for gone in known.values().filter(|old| keys.iter().all(|key| key.name != old.key.name)) {
+            self.last_used.remove(&label(&gone.key));
+        }
+        let entry = |key: Key| (key.id, Known { last_used: self.last_used.get_or_create_owned(&label(&key)), key });
+        *known = keys.into_iter().map(entry).collect();
+    }
+}
+
+/// Looks at the file now and then, for ever.
+pub(crate) async fn keep_up(keyring: Arc<Keyring>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let keyring = keyring.clone();
+        // A disk that hangs must not hang a thread that answers requests.
+        if tokio::task::spawn_blocking(move || keyring.refresh()).await.is_err() {
+            error!("looking at the API keys failed; it is tried again");
+        }
+    }
+}
