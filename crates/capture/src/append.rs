@@ -59,12 +59,7 @@ impl Capture {
     /// Appends all records and waits until all are durable. On an error some of them may be kept: the sender repeats all,
     /// and those with an id of the sender's are told apart as duplicates later.
     pub(crate) async fn keep_all(&self, records: Records) -> Result<(), CaptureError> {
-        if let Some(kind) = self.shedding.of(records.of_kind, self.journal.fullness()) {
-            for (kind, events) in Kind::ALL.into_iter().zip(records.of_kind) {
-                self.metrics.shed(kind, events);
-            }
-            return Err(CaptureError::Shed { kind });
-        }
+        self.shed(records.of_kind)?;
         let wait = self.metrics.journal_wait();
         let kept = self.append_all(records.chunks).await;
         drop(wait);
@@ -74,6 +69,15 @@ impl Capture {
             self.metrics.received(kind, events);
         }
         Ok(())
+    }
+
+    /// Refuses these events, as long as the journal fills up and some of them are not urgent enough.
+    pub(crate) fn shed(&self, events: [u64; Kind::ALL.len()]) -> Result<(), CaptureError> {
+        let Some(kind) = self.shedding.of(events, self.journal.fullness()) else { return Ok(()) };
+        for (kind, events) in Kind::ALL.into_iter().zip(events) {
+            self.metrics.shed(kind, events);
+        }
+        Err(CaptureError::Shed { kind })
     }
 
     async fn append_all(&self, chunks: Vec<Vec<Record>>) -> Result<(), JournalError> {

@@ -25,6 +25,7 @@ use crate::limits::Caller;
 use crate::macros;
 use crate::parse::{self, EventBuilder, Stamp};
 use crate::redirect::Link;
+use crate::shed::kinds_in;
 use crate::tag;
 
 /// How long a person waits for our disk before going on. Longer is felt as a broken link.
@@ -261,6 +262,9 @@ impl Capture {
         mut share: Share,
     ) -> Result<Parsed, CaptureError> {
         let text = body::decompress(encoding, body, BATCH_BYTES_DECOMPRESSED_MAX, |bytes| share.grow(bytes))?;
+        if self.shedding.is_on(self.journal.fullness()) {
+            self.shed(kinds_in(&text))?;
+        }
         let stamp = self.stamp(client, None);
         let (mut records, mut errors, mut rejected) = (Records::default(), Vec::new(), 0);
         for (line, item) in parse::items(&text)? {

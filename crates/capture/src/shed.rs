@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use memchr::memmem;
 use tally_model::Kind;
 use tracing::{info, warn};
 
@@ -13,13 +14,11 @@ const FULLNESS_MAX: [(Kind, f64); 2] = [(Kind::Impression, 0.7), (Kind::Click, 0
 pub(crate) struct Shedding(AtomicBool);
 
 impl Shedding {
-    /// The kind for whose sake a request is refused. One that brings several kinds is as urgent as its least urgent event: who
-    /// wants conversions through sends them by themselves.
-    pub fn of(&self, events: [u64; Kind::ALL.len()], fullness: f64) -> Option<Kind> {
-        let refused = |(_, fullness_max): &&(Kind, f64)| fullness >= *fullness_max;
-        let is_shedding = fullness >= FULLNESS_MAX[0].1;
-        if self.0.load(Ordering::Relaxed) != is_shedding && self.0.swap(is_shedding, Ordering::Relaxed) != is_shedding {
-            if is_shedding {
+    /// Whether any kind is refused.
+    pub fn is_on(&self, fullness: f64) -> bool {
+        let is_on = fullness >= FULLNESS_MAX[0].1;
+        if self.0.load(Ordering::Relaxed) != is_on && self.0.swap(is_on, Ordering::Relaxed) != is_on {
+            if is_on {
                 warn!(
                     fullness,
                     "the journal fills up; impressions are refused, then clicks, so that conversions are kept"
@@ -28,13 +27,35 @@ impl Shedding {
                 info!(fullness, "the journal has room again; everything is taken");
             }
         }
+        is_on
+    }
+
+    /// The kind for whose sake a request is refused. One that brings several kinds is as urgent as its least urgent event: who
+    /// wants conversions through sends them by themselves.
+    pub fn of(&self, events: [u64; Kind::ALL.len()], fullness: f64) -> Option<Kind> {
+        let refused = |(_, fullness_max): &&(Kind, f64)| fullness >= *fullness_max;
+        self.is_on(fullness);
         FULLNESS_MAX.iter().filter(refused).map(|(kind, _)| *kind).find(|kind| events[*kind as usize] > 0)
     }
+}
+
+/// About how many events of each kind a text has that is not taken apart yet: taking it apart to refuse it would take the time
+/// that others need.
+pub(crate) fn kinds_in(text: &[u8]) -> [u64; Kind::ALL.len()] {
+    // With its quotes, or each conversion that has a `click_id` would be a click.
+    Kind::ALL.map(|kind| memmem::find_iter(text, format!("\"{}\"", kind.as_str()).as_bytes()).count() as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_are_told_from_a_text_that_is_not_taken_apart() {
+        let text = br#"{"kind":"conversion","click_id":"x"}
+            {"kind": "click"}{"kind":"conversion"}"#;
+        assert_eq!(kinds_in(text), [0, 1, 2]);
+    }
 
     #[test]
     fn the_less_urgent_are_refused_first_and_conversions_are_not_refused_here() {

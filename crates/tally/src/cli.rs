@@ -539,6 +539,18 @@ pub enum BenchCommand {
         #[arg(long, value_name = "ADDR")]
         listen: SocketAddr,
     },
+    /// More than can be kept, with clicks and reports beside it: what is accepted is counted, and how long a click waits
+    Overload {
+        /// How long it lasts
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Clicks a second, each a request
+        #[arg(long, default_value_t = 500)]
+        clicks: u32,
+        /// How far counting may be behind (journal.behind_bytes): the less, the sooner impressions are refused
+        #[arg(long, default_value_t = 256 << 20)]
+        behind_bytes: u64,
+    },
     /// From HTTP batches to queryable figures: events a second, bytes an event, peak memory
     Pipeline {
         /// Generated events

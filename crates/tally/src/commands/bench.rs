@@ -8,6 +8,7 @@ mod empty_server;
 mod http;
 mod load;
 mod nginx;
+mod overload;
 mod pipeline;
 
 use std::time::Duration;
@@ -23,6 +24,10 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
             capture::run(capture::Options { connections, time, rounds, per_second }).await
         }
         BenchCommand::EmptyServer { listen } => empty_server::run(listen).await,
+        BenchCommand::Overload { seconds, clicks, behind_bytes } => {
+            let (time, clicks_per_second) = (Duration::from_secs(seconds), f64::from(clicks));
+            overload::run(overload::Options { time, clicks_per_second, behind_bytes }).await
+        }
         BenchCommand::Pipeline { events, concurrency } => pipeline::run(events, concurrency).await,
     }
 }

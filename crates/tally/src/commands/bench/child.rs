@@ -24,11 +24,17 @@ pub(super) struct ServerProcess {
 impl ServerProcess {
     /// `tally serve`, ready.
     pub async fn start() -> Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with settings by their names in the environment.
+    pub async fn start_with(settings: &[(&str, String)]) -> Result<Self> {
         let server = Self::spawn("serve", |command, address, data| {
             command
                 .args(["serve", "--listen", &address.to_string(), "--data"])
                 .arg(data)
-                .env("TALLY__LOG__LEVEL", "warn");
+                .env("TALLY__LOG__LEVEL", "error")
+                .envs(settings.iter().map(|(name, value)| (name, value)));
         })?;
         server.wait_until("/readyz").await
     }
@@ -105,9 +111,18 @@ impl ServerProcess {
 
     /// The most memory that it has held.
     pub fn peak_memory_bytes(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that it holds now.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .context("cannot read the server's memory")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         kib.map(|kib| kib * 1_024).context("the kernel does not tell the server's memory")
     }
