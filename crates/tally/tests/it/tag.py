@@ -68,10 +68,11 @@ def main():
     site = f"http://127.0.0.1:{pages.server_port}"
     done = {}
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        # Not headless by its own word, or all of it would be a robot's.
+        # Not headless by its own word, or all of it would be a robot's; for the whole browser, since a beacon outlives its page.
         agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36"
-        context = browser.new_context(user_agent=agent, viewport={"width": 800, "height": 600})
+        flags = ["--no-sandbox", f"--user-agent={agent}"]
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
+        context = browser.new_context(viewport={"width": 800, "height": 600})
         page = context.new_page()
         events = []
         page.on("request", lambda request: request.url.endswith("/v1/events") and events.append(request))
@@ -80,14 +81,19 @@ def main():
         page.wait_for_function("window.tally")
         page.wait_for_timeout(1_500)
         done["before_anything_was_seen"] = len(events)
-        for ad in ("#seen", "body"):
-            page.evaluate(f"document.querySelector('{ad}').scrollIntoView()")
-            page.wait_for_timeout(500)
-        page.evaluate("scrollTo(0, 0)")
-        page.wait_for_timeout(1_000)
+        # Twice for less than a second. Timed by the page itself, so that a slow machine makes no second of it.
+        for _ in range(2):
+            page.evaluate(
+                """() => new Promise((done) => {
+                    document.querySelector('#seen').scrollIntoView({block: 'center'});
+                    setTimeout(() => (scrollTo(0, 0), setTimeout(done, 1_200)), 400);
+                })"""
+            )
         done["after_half_a_second"] = len(events)
-        page.evaluate("document.querySelector('#seen').scrollIntoView({block: 'center'})")
-        page.wait_for_timeout(2_500)
+        with page.expect_request("**/v1/events", timeout=20_000):
+            page.evaluate("document.querySelector('#seen').scrollIntoView({block: 'center'})")
+        until_nothing_waits(page)
+        page.wait_for_timeout(1_500)
         done["after_it_was_seen"] = len(events)
 
         page.click("#seen", position={"x": 75, "y": 125})
