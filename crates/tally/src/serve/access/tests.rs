@@ -93,11 +93,13 @@ impl House {
 }
 
 /// Each endpoint, and the scope that it takes; none where it is open.
-const ENDPOINTS: [(&str, Option<Scope>); 14] = [
+const ENDPOINTS: [(&str, Option<Scope>); 16] = [
     ("/healthz", None),
     ("/readyz", None),
     ("/v1/click?campaign_id=c", None),
     ("/v1/pixel.gif", None),
+    ("/tag.js", None),
+    ("/tag-0123456789ab.js", None),
     ("/v1/events", None),
     ("/v1/events/batch", Some(Scope::Ingest)),
     ("/v1/events/0199aa00-0000-7000-8000-000000000001", Some(Scope::Query)),
