@@ -62,9 +62,9 @@ fn need_of(method: &Method, path: &str) -> Need {
     match path {
         // Asks before a page's request, and brings nothing.
         _ if method == Method::OPTIONS => Need::Nothing,
-        "/healthz" | "/readyz" | "/v1/click" | "/v1/pixel.gif" | "/tag.js" => Need::Nothing,
-        // A version of the tag, by its hash.
-        _ if path.starts_with("/tag-") => Need::Nothing,
+        "/healthz" | "/readyz" | "/v1/click" | "/v1/pixel.gif" => Need::Nothing,
+        // The script that pages load, by its name and by its contents.
+        _ if path == "/tag.js" || path.starts_with("/tag-") => Need::Nothing,
         "/v1/events" => Need::NoKeyOr(Scope::Ingest),
         "/v1/events/batch" => Need::Key(Scope::Ingest),
         _ if path.starts_with("/v1/admin/") => Need::Key(Scope::Admin),

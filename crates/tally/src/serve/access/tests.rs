@@ -99,7 +99,7 @@ const ENDPOINTS: [(&str, Option<Scope>); 16] = [
     ("/v1/click?campaign_id=c", None),
     ("/v1/pixel.gif", None),
     ("/tag.js", None),
-    ("/tag-0123456789ab.js", None),
+    ("/tag-0123456789abcdef.js", None),
     ("/v1/events", None),
     ("/v1/events/batch", Some(Scope::Ingest)),
     ("/v1/events/0199aa00-0000-7000-8000-000000000001", Some(Scope::Query)),
