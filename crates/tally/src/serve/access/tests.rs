@@ -201,6 +201,15 @@ fn a_broken_file_leaves_the_last_good_keys_in_force_until_it_is_mended() {
 }
 
 #[test]
+fn a_file_that_is_deleted_takes_all_keys_with_it() {
+    let house = House::new(true);
+    let key = house.key("k", &[Scope::Query]);
+    std::fs::remove_file(House::file(&house.folder).path()).unwrap();
+    house.access.parts.keyring.refresh();
+    assert_eq!(house.with_key("/v1/query", &key), Err("unknown_key"));
+}
+
+#[test]
 fn metrics_name_the_keys_there_are_and_no_others() {
     let house = House::new(true);
     let key = house.key("grafana", &[Scope::Query]);
