@@ -75,9 +75,9 @@ impl Client {
         }
     }
 
-    /// For whoever shows an API key to send with.
+    /// For whoever shows an API key to send with: a server, whose connection, place and agent are not its visitors'.
     pub fn with_key(self) -> Self {
-        Self { speaks_for_others: true, limited_as: None, ..self }
+        Self { speaks_for_others: true, ..Self::default() }
     }
 
     /// For a batch: if a server of ours sends it, the connection tells about that server and nothing about the visitors.

@@ -96,7 +96,7 @@ impl Limits {
         registry.register("exceeded", "Requests refused, and events kept with a mark, over a limit", limited.clone());
         registry.register(
             "forgotten",
-            "Times that somebody's use of a limit was forgotten for lack of room",
+            "Times that somebody who had used up half of a limit's allowance was forgotten for lack of room",
             forgotten.clone(),
         );
         let allowance = |per_s| Allowance::new(per_s, forgotten.clone());

@@ -10,7 +10,8 @@ use prometheus_client::metrics::counter::Counter;
 
 /// What may be taken at once, in seconds of the rate: people and servers send in bursts.
 const BURST_S: u64 = 10;
-/// Times 8, so many may be in the middle of using up what they have: more than a server of this kind sees within seconds.
+/// Times 8, so many may owe something at once. One event is owed for a tenth of a second at ten a second, so that is some half a
+/// million strangers a second; beyond it, those are forgotten who owe least.
 const SETS: usize = 8_192;
 /// Places that a key may have, as in the caches of a processor.
 const SLOTS_IN_SET: usize = 8;
@@ -27,7 +28,7 @@ pub(super) struct Allowance {
     /// In which one is earned.
     interval_ns: u64,
     sets: Box<[Mutex<[Slot; SLOTS_IN_SET]>]>,
-    /// Keys that were forgotten while they still owed something.
+    /// Keys that were forgotten though they had used up more than half of what they may take at once.
     forgotten: Counter,
 }
 
@@ -74,7 +75,7 @@ impl Allowance {
                 at = other;
             }
         }
-        if slots[at].earned_at_ns > now_ns {
+        if slots[at].earned_at_ns > now_ns + BURST_S * 1_000_000_000 / 2 {
             self.forgotten.inc();
         }
         slots[at] = Slot { key, earned_at_ns: 0 };
@@ -123,17 +124,18 @@ mod tests {
     #[test]
     fn no_crowd_grows_it_and_who_is_idle_is_forgotten_first() {
         let allowance = allowance(1_000);
-        // All meet in one set, and each owes a second; the first of them is done by the time that one more comes.
+        // All meet in one set, and used up what they may; then one of them is idle for long.
         let key = |n: usize| (n * SETS) as u64 + 3;
+        let used_up = |n: usize, at_ms| allowance.take(key(n), Duration::from_millis(at_ms)).is_err();
         for n in 0..SLOTS_IN_SET {
-            allowance.charge(key(n), 1_000 + n as u64, Duration::ZERO);
+            allowance.charge(key(n), if n == 5 { 1_000 } else { 30_000 }, Duration::ZERO);
         }
-        allowance.charge(key(20), 1, Duration::from_millis(1_000));
-        assert_eq!(allowance.forgotten.get(), 0);
-        allowance.charge(key(21), 100, Duration::from_millis(1_000));
-        assert_eq!(allowance.forgotten.get(), 1, "nobody is idle, so somebody's debt is forgiven");
-        allowance.charge(key(7), 100_000, Duration::from_millis(1_000));
-        assert!(allowance.take(key(7), Duration::from_millis(1_000)).is_err(), "who owes most was forgotten");
+        allowance.charge(key(20), 20_000, Duration::from_millis(1_000));
+        assert_eq!(allowance.forgotten.get(), 0, "the idle one made room");
+        assert!([0, 1, 7, 20].into_iter().all(|n| used_up(n, 1_000)), "who owes something was forgotten");
+        allowance.charge(key(21), 1, Duration::from_millis(1_000));
+        assert_eq!(allowance.forgotten.get(), 1, "nobody is idle, so who owes least is forgiven");
+        assert!(used_up(0, 1_000) && !used_up(20, 1_000));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use axum::http::Method;
 
 use super::{Answer, CLICK, Door, LOOPBACK, STRANGER, request};
+use crate::Caller;
 
 const USER: &str = "alice@example.com";
 const ADDRESS: &str = "198.51.100.4";
@@ -99,4 +100,22 @@ async fn the_country_of_the_body_goes_before_that_of_the_proxy() {
     assert_eq!(country("10.0.0.1:80", CLICK).await.as_deref(), Some("FR"));
     assert_eq!(country("10.0.0.1:80", &CLICK.replace('}', r#","country":"us"}"#)).await.as_deref(), Some("US"));
     assert_eq!(country(STRANGER, CLICK).await, None);
+}
+
+#[tokio::test]
+async fn a_server_with_a_key_speaks_for_others_and_its_own_connection_tells_nothing_of_them() {
+    let check = async |path: &str, body: String, address: Option<&str>, agent: Option<&str>| {
+        let door = Door::new();
+        let headers = [("user-agent", "Server/1"), ("referer", "https://server.example")];
+        let mut request = request(Method::POST, path, STRANGER, &headers, body);
+        request.extensions_mut().insert(Caller { key_id: 1 });
+        door.send(request).await.expect(202);
+        let event = door.event();
+        let expected = address.map(|address| door.capture.key.ip(address.parse().unwrap()));
+        assert_eq!((event.ip_hash, event.user_agent.as_deref(), event.referrer), (expected, agent, None), "{path}");
+    };
+    for path in ["/v1/events", "/v1/events/batch"] {
+        check(path, body(), Some(ADDRESS), Some("Body/1")).await;
+        check(path, CLICK.to_owned(), None, None).await;
+    }
 }

@@ -53,9 +53,9 @@ Examples:
   tally keys list
   tally keys revoke grafana
 
-Use:
-  curl -H \"Authorization: Bearer $TALLY_KEY\" ..
-  TALLY_KEY=tally_.. tally query clicks --server http://tally.example:8080";
+Use, so that it stands on no command line:
+  tally query clicks --server http://tally.example:8080 --key-file grafana.key
+  curl -H @header.txt ..   with the line `Authorization: Bearer tally_..` in header.txt";
 
 pub const WHY: &str = "\
 Examples:

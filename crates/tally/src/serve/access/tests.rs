@@ -156,7 +156,9 @@ fn a_key_that_is_shown_is_held_to_what_it_is_also_where_none_is_needed() {
     assert_eq!(house.with_key("/v1/events", &key), Ok(true), "capture is told who sends");
     assert_eq!(house.with_key("/v1/click", &key), Ok(false), "a person clicks, whatever the headers say");
     assert_eq!(house.with_key("/v1/query", &key), Err("missing_scope"));
-    for wrong in ["tally_", "tally_00000000_00", &key[..key.len() - 1]] {
+    let forged = format!("{}_{}", &key[..14], "0".repeat(64));
+    assert!(Token::parse(&forged).is_some_and(|token| key.contains(&token.id.to_string())), "{forged}");
+    for wrong in [&forged, "tally_", "tally_00000000_00", &key[..key.len() - 1]] {
         assert_eq!(house.with_key("/v1/events", wrong), Err("unknown_key"), "{wrong}");
     }
     house.revoke_all();
@@ -195,6 +197,15 @@ fn a_broken_file_leaves_the_last_good_keys_in_force_until_it_is_mended() {
     assert!(house.metrics().contains("reload_failures_total 1"), "{}", house.metrics());
     std::fs::write(file.path(), &whole).unwrap();
     house.revoke_all();
+    assert_eq!(house.with_key("/v1/query", &key), Err("unknown_key"));
+}
+
+#[test]
+fn a_file_that_is_deleted_takes_all_keys_with_it() {
+    let house = House::new(true);
+    let key = house.key("k", &[Scope::Query]);
+    std::fs::remove_file(House::file(&house.folder).path()).unwrap();
+    house.access.parts.keyring.refresh();
     assert_eq!(house.with_key("/v1/query", &key), Err("unknown_key"));
 }
 
