@@ -186,7 +186,8 @@ fn a_disk_that_hangs_turns_senders_away_by_a_full_queue_and_people_go_on() {
             match status {
                 202 => {}
                 503 => {
-                    assert_eq!(headers["retry-after"], "1", "{body}");
+                    // Nearly full, and not for clicks any more; or full.
+                    assert!(["1", "5"].contains(&headers["retry-after"].as_str()), "{body}");
                     eventually("it is taken", || server.post("/v1/events/batch", batch(number), &[]).0 == 202);
                 }
                 _ => panic!("{status}: {body}"),
