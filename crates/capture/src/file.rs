@@ -49,24 +49,9 @@ impl Named<'_> {
         }
     }
 
-    /// Written beside and renamed, so that a crash leaves the old file or the new one; both the file and its name are synced.
     pub fn write_secret(self, bytes: &[u8], entropy: &dyn Entropy) -> Result<(), FileError> {
-        let path = self.path;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(self.failed("create the folder of"))?;
-        let temporary = path.with_extension(format!("{:016x}.tmp", entropy.bits() as u64));
-        let written = (|| {
-            let mut file = create_private(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            sync_folder(folder)
-        })();
-        if written.is_err() {
-            // Already failing; a left-over temporary file harms nobody.
-            let _ = fs::remove_file(&temporary);
-        }
-        written.map_err(self.failed("write"))
+        fs::create_dir_all(folder_of(self.path)).map_err(self.failed("create the folder of"))?;
+        replace_secret(self.path, bytes, entropy).map_err(self.failed("write"))
     }
 
     /// Not refused: a secret that is mounted into a container often is readable by its group.
@@ -80,6 +65,28 @@ impl Named<'_> {
             }
         }
     }
+}
+
+/// Readable by its owner alone. Written beside and renamed, so that a crash leaves the old file or the new one; both the file and
+/// its name are synced.
+pub fn replace_secret(path: &Path, bytes: &[u8], entropy: &dyn Entropy) -> io::Result<()> {
+    let temporary = path.with_extension(format!("{:016x}.tmp", entropy.bits() as u64));
+    let written = (|| {
+        let mut file = create_private(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_folder(folder_of(path))
+    })();
+    if written.is_err() {
+        // Already failing; a left-over temporary file harms nobody.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// An `Entropy` gives at least 122 unpredictable bits a draw; four draws, condensed, leave no fixed bit in the key.

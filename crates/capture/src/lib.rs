@@ -30,7 +30,7 @@ use tally_journal::Journal;
 use tally_model::{Clock, Entropy, Kind};
 use tracing::error;
 
-pub use file::FileError;
+pub use file::{FileError, replace_secret};
 pub use gather::gather_receipts_here;
 pub use hash::HashKey;
 pub use http::router;

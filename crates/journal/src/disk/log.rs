@@ -14,7 +14,8 @@ use crate::{JournalError, check_positions};
 pub struct Log {
     state: Mutex<State>,
     moved: Condvar,
-    /// Of the segments that are not entirely released: asked for with each append.
+    /// Of the segments that are not entirely released: asked for with each append. After a start, of what was there before only
+    /// once somebody says how far it is released: most of it may be there for replay.
     unreleased_bytes: AtomicU64,
 }
 
@@ -52,8 +53,7 @@ impl State {
 impl Log {
     pub fn new(segments: VecDeque<Segment>, end: Positions) -> Self {
         let state = State { segments, end, stopped: None };
-        let unreleased_bytes = AtomicU64::new(state.bytes_after(0));
-        Self { state: Mutex::new(state), moved: Condvar::new(), unreleased_bytes }
+        Self { state: Mutex::new(state), moved: Condvar::new(), unreleased_bytes: AtomicU64::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

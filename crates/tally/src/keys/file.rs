@@ -1,12 +1,13 @@
 //! The file of API keys: replaced as a whole, so that whoever reads it finds one state or the next; readable by its owner alone.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use tally_capture::replace_secret;
 use tally_model::Entropy;
 
 use super::{KEYS_MAX, Key, is_name};
@@ -82,27 +83,10 @@ impl KeyFile {
         let changed = change(&mut keys)?;
         let mut text = serde_json::to_string_pretty(&Contents { version: VERSION, keys })?;
         text.push('\n');
-        self.replace(text.as_bytes(), &handle, entropy).with_context(|| {
+        replace_secret(&self.0, text.as_bytes(), entropy).with_context(|| {
             format!("cannot write the API keys `{}`; check the folder's owner and free space", self.0.display())
         })?;
         Ok(changed)
-    }
-
-    /// Written beside, synced and renamed: a crash leaves the old keys or the new ones.
-    fn replace(&self, text: &[u8], folder: &File, entropy: &dyn Entropy) -> io::Result<()> {
-        let temporary = self.0.with_extension(format!("{:016x}.tmp", entropy.bits() as u64));
-        let written = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            file.write_all(text)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &self.0)?;
-            folder.sync_all()
-        })();
-        if written.is_err() {
-            // Already failing; a left-over temporary file harms nobody.
-            let _ = fs::remove_file(&temporary);
-        }
-        written
     }
 }
 

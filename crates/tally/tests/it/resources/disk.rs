@@ -187,7 +187,7 @@ fn a_disk_that_hangs_turns_senders_away_by_a_full_queue_and_people_go_on() {
                 202 => {}
                 503 => {
                     // Nearly full, and not for clicks any more; or full.
-                    assert!(["1", "5"].contains(&headers["retry-after"].as_str()), "{body}");
+                    assert!(["1", "5"].contains(&headers["retry-after"].to_str().unwrap()), "{body}");
                     eventually("it is taken", || server.post("/v1/events/batch", batch(number), &[]).0 == 202);
                 }
                 _ => panic!("{status}: {body}"),
