@@ -9,7 +9,7 @@ use crate::server::{Launch, Server, click, eventually, ndjson};
 use crate::signals::check_folder;
 
 /// Enough to run, too little for a few of the largest batches at once.
-const MEMORY_MIB: u64 = 224;
+const MEMORY_MIB: u64 = 352;
 const SENDERS: u128 = 5;
 const BATCH_EVENTS: u128 = 60_000;
 
