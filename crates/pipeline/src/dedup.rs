@@ -356,30 +356,6 @@ fn age(now: i64, code: u32) -> i64 {
     (now - i64::from(code - 1)).rem_euclid(i64::from(CODE_MAX))
 }
 
-/// What tells whether a key in the table has expired, or is on disk and need not be here.
-struct Dead<'a> {
-    mix: &'a Mix,
-    times: &'a [Time],
-    clocks: Clocks,
-    life: Life,
-    memory_from_s: i64,
-}
-
-impl Dead<'_> {
-    #[inline]
-    fn is(&self, code: u32, key: &dyn Fn() -> u128) -> bool {
-        let Clocks { latest, swept_from } = self.clocks;
-        let age_by_latest = age(latest, code);
-        // What is young by the latest of all times is so by its partition's own, which takes longer to find out.
-        if age_by_latest < self.life.units && latest - swept_from < i64::from(CODE_MAX) - self.life.units {
-            return (latest - age_by_latest) * self.life.unit_s < self.memory_from_s;
-        }
-        let now = now_of(self.mix, self.times, key());
-        let age = age(now, code);
-        age >= self.life.units || (now - age) * self.life.unit_s < self.memory_from_s
-    }
-}
-
 /// The time of the partition that a key belongs to, in units.
 fn now_of(mix: &Mix, times: &[Time], key: u128) -> i64 {
     times[usize::from(partition_of(EventId::from_u128(mix.id(key)), times.len() as u16))].now

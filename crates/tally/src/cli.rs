@@ -1,11 +1,14 @@
 //! The command line. The texts here are the manual that `--help` prints.
 
+mod bench;
 mod examples;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use bench::{BenchArguments, BenchCommand};
 
 use crate::config::Overrides;
 use crate::keys::Scope;
@@ -111,7 +114,7 @@ pub enum Command {
     /// data-tally-campaign-id and data-tally-ad-id is an ad; other data-tally-.. attributes are event fields too.
     #[command(after_long_help = examples::TAG)]
     Tag(TagArguments),
-    /// Measure this machine: capture, and the pipeline behind it
+    /// Measure this machine: capture, the pipeline behind it, and an overload
     Bench(BenchArguments),
     /// Print the configuration as it results from defaults, file and environment, or what is wrong with it
     #[command(after_long_help = examples::CHECK_CONFIG)]
@@ -507,57 +510,4 @@ pub struct TagArguments {
     /// The address under which pages reach the server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub server: String,
-}
-
-#[derive(Debug, Args)]
-pub struct BenchArguments {
-    #[command(subcommand)]
-    pub what: BenchCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Requests over HTTP on loopback: single events awaiting the disk, beside an empty answer on the same stack and nginx
-    Capture {
-        /// Connections, each with one request under way at most
-        #[arg(long, default_value_t = 256)]
-        connections: usize,
-        /// How long each round lasts
-        #[arg(long, default_value_t = 5)]
-        seconds: u64,
-        /// Rounds of each kind, taken in turn; the median counts
-        #[arg(long, default_value_t = 3)]
-        rounds: usize,
-        /// Requests a second that are offered in the open loop, whatever the server does
-        #[arg(long, default_value_t = 50_000)]
-        rate: u32,
-    },
-    /// What the capture bench compares with: our HTTP stack, answering 204 without work
-    #[command(hide = true)]
-    EmptyServer {
-        /// Address and port
-        #[arg(long, value_name = "ADDR")]
-        listen: SocketAddr,
-    },
-    /// More than can be kept, with clicks and reports beside it: what is accepted is counted, and how long a click waits
-    Overload {
-        /// How long it lasts
-        #[arg(long, default_value_t = 60)]
-        seconds: u64,
-        /// Clicks a second, each a request
-        #[arg(long, default_value_t = 500)]
-        clicks: u32,
-        /// How far counting may be behind (journal.behind_bytes): the less, the sooner impressions are refused
-        #[arg(long, default_value_t = 256 << 20)]
-        behind_bytes: u64,
-    },
-    /// From HTTP batches to queryable figures: events a second, bytes an event, peak memory
-    Pipeline {
-        /// Generated events
-        #[arg(long, default_value_t = 1_000_000)]
-        events: u64,
-        /// Requests at once
-        #[arg(long, default_value_t = 4)]
-        concurrency: u16,
-    },
 }

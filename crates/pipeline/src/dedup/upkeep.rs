@@ -4,10 +4,11 @@
 use tally_model::{EventId, Partition, Positions, partition_of};
 use tracing::{info, warn};
 
+use super::mix::Mix;
 use super::run::{Rules, RunWriter};
 use super::runs::Lost;
-use super::table::SHARDS;
-use super::{Clocks, Dead, Dedup, Time, age, now_of};
+use super::table::{CODE_MAX, SHARDS};
+use super::{Clocks, Dedup, Life, Time, age, now_of};
 
 /// Shards looked at in one step: about 10 ms at a hundred million ids, so that a commit does not wait for it.
 const STEP_SHARDS: usize = 32;
@@ -220,5 +221,29 @@ impl Dedup {
                 partition_of(id, partitions) == partition
             });
         }
+    }
+}
+
+/// What tells whether a key in the table has expired, or is on disk and need not be here.
+struct Dead<'a> {
+    mix: &'a Mix,
+    times: &'a [Time],
+    clocks: Clocks,
+    life: Life,
+    memory_from_s: i64,
+}
+
+impl Dead<'_> {
+    #[inline]
+    fn is(&self, code: u32, key: &dyn Fn() -> u128) -> bool {
+        let Clocks { latest, swept_from } = self.clocks;
+        let age_by_latest = age(latest, code);
+        // What is young by the latest of all times is so by its partition's own, which takes longer to find out.
+        if age_by_latest < self.life.units && latest - swept_from < i64::from(CODE_MAX) - self.life.units {
+            return (latest - age_by_latest) * self.life.unit_s < self.memory_from_s;
+        }
+        let now = now_of(self.mix, self.times, key());
+        let age = age(now, code);
+        age >= self.life.units || (now - age) * self.life.unit_s < self.memory_from_s
     }
 }
