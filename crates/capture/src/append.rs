@@ -3,17 +3,20 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tally_journal::{JournalError, Receipt, Record};
-use tally_model::{Event, Kind, encode_record, partition_of};
+use tally_model::{Event, Kind, Partition, encode_record_onto, partition_of};
 use tracing::{info, warn};
 
 use crate::Capture;
 use crate::error::CaptureError;
 use crate::gather::durable;
 
-/// One append stays well below a segment of the journal, and below what a commit should wait for.
+/// One append stays well below a segment of the journal, and below what a commit should wait for. Overshot by one record.
 const CHUNK_BYTES_MAX: usize = 4 << 20;
 const CHUNK_RECORDS_MAX: usize = 10_000;
+/// Most events take less.
+const RECORD_BYTES_USUAL: usize = 512;
 /// Once part of a batch is in the journal, giving up makes the sender repeat that part; so a full queue is waited for.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 const FULL_RETRIES_MAX: u32 = 100;
@@ -21,30 +24,50 @@ const FULL_RETRIES_MAX: u32 = 100;
 /// The records of one request, in chunks, and how many there are of each kind.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
-    chunks: Vec<Vec<Record>>,
-    last_chunk_bytes: usize,
+    chunks: Vec<Chunk>,
     of_kind: [u64; Kind::ALL.len()],
+}
+
+/// Records behind each other in one buffer: a batch has thousands, and each would be taken from the allocator here and given
+/// back by the journal's thread.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Vec<u8>,
+    /// Where each ends, and its partition.
+    ends: Vec<(Partition, usize)>,
 }
 
 impl Records {
     pub fn push(&mut self, event: &Event, partitions: u16) {
-        let record = Record { partition: partition_of(event.id, partitions), bytes: encode_record(event).into() };
-        let bytes = record.bytes.len();
         self.of_kind[event.kind as usize] += 1;
-        match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK_RECORDS_MAX && self.last_chunk_bytes + bytes <= CHUNK_BYTES_MAX => {
-                self.last_chunk_bytes += bytes;
-                chunk.push(record);
-            }
-            _ => {
-                self.last_chunk_bytes = bytes;
-                self.chunks.push(vec![record]);
-            }
+        let is_full = self.chunks.last().is_none_or(Chunk::is_full);
+        if is_full {
+            self.chunks.push(Chunk { bytes: Vec::with_capacity(RECORD_BYTES_USUAL), ends: Vec::new() });
+        }
+        if let Some(chunk) = self.chunks.last_mut() {
+            encode_record_onto(&mut chunk.bytes, event);
+            chunk.ends.push((partition_of(event.id, partitions), chunk.bytes.len()));
         }
     }
 
     pub fn count(&self) -> usize {
-        self.chunks.iter().map(Vec::len).sum()
+        self.chunks.iter().map(|chunk| chunk.ends.len()).sum()
+    }
+}
+
+impl Chunk {
+    fn is_full(&self) -> bool {
+        self.ends.len() >= CHUNK_RECORDS_MAX || self.bytes.len() >= CHUNK_BYTES_MAX
+    }
+
+    fn into_records(self) -> Vec<Record> {
+        let mut bytes = Bytes::from(self.bytes);
+        let mut from = 0;
+        let record = |(partition, end)| {
+            let length = end - std::mem::replace(&mut from, end);
+            Record { partition, bytes: bytes.split_to(length) }
+        };
+        self.ends.into_iter().map(record).collect()
     }
 }
 
@@ -80,9 +103,10 @@ impl Capture {
         Err(CaptureError::Shed { kind })
     }
 
-    async fn append_all(&self, chunks: Vec<Vec<Record>>) -> Result<(), JournalError> {
+    async fn append_all(&self, chunks: Vec<Chunk>) -> Result<(), JournalError> {
         let mut receipts = Vec::with_capacity(chunks.len());
         for chunk in chunks {
+            let chunk = chunk.into_records();
             let receipt = match receipts.is_empty() {
                 true => self.journal.append(chunk)?,
                 false => self.append_patiently(chunk).await?,
@@ -133,12 +157,8 @@ mod tests {
         assert_eq!(records.count(), 25_000);
         assert_eq!(records.of_kind, [0, 25_000, 0]);
         for chunk in &records.chunks {
-            let bytes: usize = chunk.iter().map(|record| record.bytes.len()).sum();
-            assert!(
-                chunk.len() <= CHUNK_RECORDS_MAX && bytes <= CHUNK_BYTES_MAX,
-                "{} records, {bytes} bytes",
-                chunk.len()
-            );
+            assert!(chunk.ends.len() <= CHUNK_RECORDS_MAX, "{} records", chunk.ends.len());
+            assert!(chunk.bytes.len() <= CHUNK_BYTES_MAX + 5_000, "{} bytes", chunk.bytes.len());
         }
     }
 }

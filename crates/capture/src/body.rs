@@ -29,6 +29,10 @@ const EVENT_READ_SECONDS_MAX: u64 = 10;
 /// RFC 9659: what a decoder of the content coding zstd has to support; level 19 stays within it.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const DECOMPRESS_STEP_BYTES: usize = 64 << 10;
+/// How many times as long as it came a body may become: real traffic stays below 30, and a bomb wants memory for nothing.
+const DECOMPRESSED_TIMES_MAX: usize = 250;
+/// Up to here no ratio is looked at: a few events that are all alike are no bomb.
+const DECOMPRESSED_BYTES_FREE: usize = 1 << 20;
 
 /// How a body was encoded for the way (`Content-Encoding`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +110,7 @@ pub(crate) fn decompress(
         ),
         cure: "compress it again, zstd with a window of at most 8 MiB, and name the encoding that was used",
     };
+    let body_bytes = body.len();
     let mut reader: Box<dyn Read> = match encoding {
         Encoding::Identity => return Ok(body),
         Encoding::Gzip => Box::new(MultiGzDecoder::new(body.as_slice())),
@@ -124,6 +129,10 @@ pub(crate) fn decompress(
         }
         if text.len() + bytes > bytes_max {
             return Err(too_large(bytes_max));
+        }
+        if text.len() + bytes > body_bytes.saturating_mul(DECOMPRESSED_TIMES_MAX).max(DECOMPRESSED_BYTES_FREE) {
+            let what = format!("the body becomes more than {DECOMPRESSED_TIMES_MAX} times as long when decompressed");
+            return Err(CaptureError::TooLarge { what, cure: "split it, or send it less compressed" });
         }
         reserve(bytes)?;
         text.extend_from_slice(&step[..bytes]);

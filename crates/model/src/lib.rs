@@ -35,7 +35,7 @@ pub use proof::{
     TableComparison,
 };
 pub use rate_limit::{Limit, RATE_LIMITED_PROP};
-pub use record::{DecodeError, decode_record, encode_record};
+pub use record::{DecodeError, decode_record, encode_record, encode_record_onto};
 pub use report::{Dimension, Metric};
 pub use rollup::{Cell, CellKey, Counts, Fact, SketchError, Users, View};
 pub use stand_in::{StandIn, record_kept, stand_in};

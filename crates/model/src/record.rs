@@ -24,8 +24,15 @@ pub enum DecodeError {
 
 pub fn encode_record(event: &Event) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
+    encode_record_onto(&mut bytes, event);
+    bytes
+}
+
+/// The same behind what is there already.
+pub fn encode_record_onto(bytes: &mut Vec<u8>, event: &Event) {
     bytes.push(VERSION);
-    postcard::to_extend(event, bytes).expect("every field of `Event` has a known length, and the buffer grows")
+    let encoded = postcard::to_extend(event, std::mem::take(bytes));
+    *bytes = encoded.expect("every field of `Event` has a known length, and the buffer grows");
 }
 
 pub fn decode_record(bytes: &[u8]) -> Result<Event, DecodeError> {

@@ -9,6 +9,7 @@ use tally_model::Event;
 use super::builder::{EventBuilder, Stamp};
 use super::field::Field;
 use super::found::{Found, Key};
+use super::scan;
 use crate::body::EVENT_BYTES_MAX;
 use crate::error::Fault;
 
@@ -31,6 +32,14 @@ pub(crate) fn event<'a>(text: &'a [u8], stamp: &'a Stamp<'a>) -> Result<Event, F
         Some(_) => return Err(Fault::no_event("is not a JSON object", CURE)),
         None => return Err(Fault::no_event("is empty", CURE)),
     }
+    if let Some(builder) = scan::usual(text, EventBuilder::new(stamp)) {
+        return builder.finish();
+    }
+    thorough(text, stamp)
+}
+
+/// By the JSON parser: whatever is JSON, and why what is not is none.
+pub(super) fn thorough<'a>(text: &'a str, stamp: &'a Stamp<'a>) -> Result<Event, Fault> {
     let mut reader = EventReader { builder: EventBuilder::new(stamp), fault: None };
     let mut json = serde_json::Deserializer::from_str(text);
     DeserializeSeed::deserialize(&mut reader, &mut json)

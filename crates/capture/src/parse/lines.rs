@@ -1,5 +1,6 @@
 //! A batch taken apart: the lines of NDJSON, or the elements of a JSON array, each with its number from 1.
 
+use memchr::memchr_iter;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -30,7 +31,10 @@ pub(crate) fn items(body: &[u8]) -> Result<Vec<Item<'_>>, CaptureError> {
 }
 
 fn lines(body: &[u8]) -> Vec<Item<'_>> {
-    let lines = (1..).zip(body.split(|byte| *byte == b'\n')).map(|(number, line)| (number, line.trim_ascii()));
+    let ends = memchr_iter(b'\n', body).chain([body.len()]);
+    let mut from = 0;
+    let lines = ends.map(|end| &body[std::mem::replace(&mut from, end + 1)..end]);
+    let lines = (1..).zip(lines).map(|(number, line)| (number, line.trim_ascii()));
     lines.filter(|(_, line)| !line.is_empty()).take(EVENTS_MAX + 1).collect()
 }
 

@@ -9,6 +9,7 @@ mod json;
 mod lines;
 mod privacy;
 mod props;
+mod scan;
 
 pub(crate) use builder::{EventBuilder, Stamp};
 pub(crate) use checks::{REFERRER_BYTES_MAX, USER_AGENT_BYTES_MAX, cut};

@@ -28,20 +28,24 @@ fn event() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn body() -> impl Strategy<Value = Vec<u8>> {
-    let mutated = (event(), proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4));
-    let mutated = mutated.prop_map(|(mut event, changes)| {
+/// The same with up to three bytes replaced.
+pub(crate) fn mutated() -> impl Strategy<Value = Vec<u8>> {
+    let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+    (event(), changes).prop_map(|(mut event, changes)| {
         for (at, byte) in changes {
             let at = at.index(event.len());
             event[at] = byte;
         }
         event
-    });
+    })
+}
+
+fn body() -> impl Strategy<Value = Vec<u8>> {
     let several = || proptest::collection::vec(event(), 0..5);
     let text = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..300),
         "\\PC{0,200}".prop_map(String::into_bytes),
-        mutated,
+        mutated(),
         several().prop_map(|events| events.join(&b'\n')),
         several().prop_map(|events| [b"[", events.join(&b',').as_slice(), b"]"].concat()),
     ];

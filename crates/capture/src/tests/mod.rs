@@ -3,7 +3,7 @@
 mod batch;
 mod click;
 mod event;
-mod garbage;
+pub(crate) mod garbage;
 mod geography;
 mod journal;
 mod limits;
