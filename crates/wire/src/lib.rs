@@ -1,0 +1,1 @@
+//! The Postgres wire: SQL over the lake's views for psql, drivers and BI tools.
