@@ -15,6 +15,7 @@ use crate::files::{NewFile, read_file};
 use crate::query::Queries;
 use crate::rollups::{self, ROLLUPS_LAYOUT};
 use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, EVENTS_STATISTICS, ROLLUP_STATISTICS, ROLLUPS};
+use crate::sql::Sql;
 use crate::store::SyncedStore;
 use crate::sweep::Unused;
 use crate::table::{Table, TableSpec, TableVersion};
@@ -143,6 +144,10 @@ impl Lake {
     /// The same for work that nobody waits for.
     pub fn background_queries(&self) -> Queries {
         Queries::background(self.view.subscribe())
+    }
+
+    pub fn sql(&self) -> Result<Sql> {
+        Sql::new(self.view.subscribe())
     }
 
     /// Up to where the log is committed. Read from the table, not from memory.

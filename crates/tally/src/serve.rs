@@ -6,6 +6,7 @@ mod admin;
 mod door;
 mod maintenance;
 mod operations;
+mod postgres;
 mod recount;
 mod refresh;
 
@@ -90,7 +91,7 @@ impl Server {
         let admin = Admin { lake: lake.clone(), journal: journal.clone(), clock: clock.clone() };
         let capture = Arc::new(Capture::new(CaptureParts {
             journal: journal.clone(),
-            clock,
+            clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
             key,
             signing_keys: Some(folder.signing_keys()),
@@ -98,9 +99,12 @@ impl Server {
             limits,
             metrics: CaptureMetrics::register(&mut registry),
         })?);
-        let query = LakeQuery::new(lake.queries(), progress.subscribe(), dedup_ttl_s);
-        let api = Api::new(Arc::new(query), ApiMetrics::register(&mut registry));
         let door_metrics = DoorMetrics::register(&mut registry);
+        let sql = lake.sql()?;
+        let postgres =
+            postgres::open(config, sql.clone(), keyring.clone(), clock.clone(), &door_metrics, &mut registry)?;
+        let query = LakeQuery::new(lake.queries(), sql, progress.subscribe(), dedup_ttl_s);
+        let api = Api::new(Arc::new(query), ApiMetrics::register(&mut registry));
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
         let questions =
             tally_api::router(api).merge(admin::router(Arc::new(admin))).merge(operations::router(operations));
@@ -121,6 +125,7 @@ impl Server {
             ]
             .into_iter()
             .chain(recount.map(|recount| tokio::spawn(recount.run())))
+            .chain(postgres.map(tokio::spawn))
             .collect(),
         })
     }

@@ -140,6 +140,15 @@ impl Server {
         self.process.as_ref().unwrap().id()
     }
 
+    /// CPU time of the process, so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        // User and system, in hundredths of a second.
+        let ticks: u64 = [11, 12].into_iter().map(|at| fields[at].parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     /// From now on, and until the next call.
     pub fn limit_open_files(&self, files: usize) {
         let arguments = [format!("--pid={}", self.id()), format!("--nofile={files}:")];
