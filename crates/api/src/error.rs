@@ -23,6 +23,10 @@ pub enum ApiError {
         "the server has no event {0}; if it was sent just now, it may not be committed yet: try again in a few seconds"
     )]
     UnknownEvent(String),
+    #[error("there is no export {0}; it may have expired")]
+    UnknownExport(String),
+    #[error("the export {0} is not done yet; ask /v1/exports/{0} how far it is")]
+    NotReady(String),
     #[error("too many questions are running; try again in a moment")]
     Busy,
     #[error("the question ran for {} s, which is the limit; ask for a shorter time or fewer groups", limit.as_secs())]
@@ -60,6 +64,8 @@ impl IntoResponse for ApiError {
             ApiError::OverLimit(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "over-limit", "The statement asks for too much")
             }
+            ApiError::UnknownExport(_) => (StatusCode::NOT_FOUND, "unknown-export", "No such export"),
+            ApiError::NotReady(_) => (StatusCode::CONFLICT, "not-ready", "The export is not done yet"),
             ApiError::Busy | ApiError::Waiting(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             ApiError::TooLong { .. } => (StatusCode::GATEWAY_TIMEOUT, "too-long", "The question took too long"),
             ApiError::Failed(cause) => {

@@ -1,6 +1,7 @@
 //! HTTP out: reports, proof, the life of an event. Checks the question, asks whoever implements [`Query`], shapes the answer.
 
 mod error;
+mod exports;
 mod extract;
 mod metrics;
 mod proof;
@@ -20,6 +21,7 @@ use tally_model::{CheckReport, Days, EventId, Format, Life, Quarantined, Reason}
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use error::ApiError;
+pub use exports::{Exports, router as exports_router};
 pub use extract::Question;
 pub use metrics::ApiMetrics;
 pub use sql::{SqlQuestion, Table};

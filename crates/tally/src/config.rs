@@ -314,6 +314,10 @@ impl DataFolder {
         self.0.join("dedup")
     }
 
+    pub fn exports(&self) -> PathBuf {
+        self.0.join("exports")
+    }
+
     pub fn signing_keys(&self) -> PathBuf {
         self.0.join("signing.keys")
     }

@@ -5,6 +5,7 @@
 
 mod cancel;
 mod connection;
+mod identity;
 mod metrics;
 mod parameters;
 mod scram;

@@ -24,12 +24,15 @@ use crate::startup::Startup;
 const CONNECTIONS_MAX: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What is known of a name at this moment.
+pub type VerifierOf = dyn Fn(&str) -> Option<Verifier> + Send + Sync;
+
 /// Who may come in.
 pub enum Users {
     /// Whoever connects, as over HTTP where no keys are needed.
     Anyone,
-    /// Those of whom a verifier is known, at this moment.
-    Keys(Box<dyn Fn(&str) -> Option<Verifier> + Send + Sync>),
+    /// Those of whom there is a verifier.
+    Keys(Box<VerifierOf>),
 }
 
 pub struct Wire {

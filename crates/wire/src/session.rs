@@ -24,7 +24,7 @@ use datafusion_postgres::hooks::transactions::TransactionStatementHook;
 use datafusion_postgres::hooks::{HookClient, QueryHook};
 use datafusion_postgres::pgwire::api::portal::{Format, Portal};
 use datafusion_postgres::pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
-use datafusion_postgres::pgwire::api::results::{FieldInfo, QueryResponse, Response, Tag};
+use datafusion_postgres::pgwire::api::results::{FieldFormat, FieldInfo, QueryResponse, Response, Tag};
 use datafusion_postgres::pgwire::api::stmt::{QueryParser, StoredStatement};
 use datafusion_postgres::pgwire::api::store::PortalStore;
 use datafusion_postgres::pgwire::api::{ClientInfo, ClientPortalStore, Type};
@@ -41,8 +41,8 @@ use tokio::sync::watch;
 
 use crate::cancel::Cancellable;
 use crate::metrics::WireMetrics;
-use crate::parameters;
 use crate::statement::Kind;
+use crate::{identity, parameters};
 
 /// How long a statement may run, unless its session sets less.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
@@ -72,6 +72,7 @@ impl Session {
         let context = sql.context().clone();
         setup_pg_catalog(&context, "tally", EmptyContextProvider)
             .map_err(|error| SqlError::Failed(format!("cannot set up the catalog: {error}")))?;
+        identity::register(&context);
         let library = DfSessionService::new_with_hooks(Arc::new(context.clone()), Vec::new()).query_parser();
         Ok(Self {
             sql: Arc::new(sql),
@@ -120,6 +121,11 @@ impl Session {
                 self.read(client, plan, &Format::UnifiedText)
             }
             Kind::Session => {
+                if let Statement::ShowVariable { variable } = statement
+                    && let Some(answer) = identity::shown(variable)
+                {
+                    return answer;
+                }
                 for hook in [&SetShowHook as &dyn QueryHook, &TransactionStatementHook] {
                     if let Some(answer) = hook.handle_simple_query(statement, &self.context, client).await {
                         return answer;
@@ -185,9 +191,12 @@ impl Session {
                 ));
             };
             self.remember(&name.value)?;
-            let plan = self.plan(&Statement::Query(query.clone())).await?;
-            let Response::Query(rows) = self.read(client, plan, &Format::UnifiedText)? else { continue };
-            let statement = StoredStatement::new(name.value.clone(), (query.to_string(), None), Vec::new());
+            let query = Statement::Query(query.clone());
+            let plan = self.plan(&query).await?;
+            let Response::Query(rows) = self.read(client, plan.clone(), &Format::UnifiedText)? else { continue };
+            // With its plan, so that the client can be told of what it will fetch.
+            let prepared = (query.to_string(), Some((query, plan)));
+            let statement = StoredStatement::new(name.value.clone(), prepared, Vec::new());
             let portal = Portal::new_cursor(name.value.clone(), Arc::new(statement));
             portal.start(rows).await;
             client.portal_store().put_portal(Arc::new(portal));
@@ -361,7 +370,11 @@ impl ExtendedQueryHandler for Session {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let Some((statement, prepared)) = &portal.statement.statement.1 else { return Ok(Response::EmptyQuery) };
-        if Kind::of(statement) != Kind::Read {
+        let kind = Kind::of(statement);
+        if kind == Kind::Cursor && matches!(portal.result_column_format.format_for(0), FieldFormat::Binary) {
+            return Err(error("ERROR", "0A000", "cursors give rows as text; fetch them without the binary format"));
+        }
+        if kind != Kind::Read {
             return self.answer(client, statement).await;
         }
         check_transaction(client)?;
@@ -378,7 +391,8 @@ impl Session {
     /// The plan from which a client is told what a statement takes and gives.
     async fn prepare<C>(&self, client: &C, statement: &Statement) -> PgWireResult<LogicalPlan>
     where
-        C: ClientInfo + Send + Sync,
+        C: ClientInfo + ClientPortalStore + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
     {
         match Kind::of(statement) {
             Kind::Read => self.plan(statement).await,
@@ -387,7 +401,8 @@ impl Session {
                 Some(plan) => plan,
                 None => Ok(nothing()),
             },
-            Kind::Ignored | Kind::Cursor | Kind::Forget => Ok(nothing()),
+            Kind::Cursor => Ok(fetched_plan(client, statement).unwrap_or_else(nothing)),
+            Kind::Ignored | Kind::Forget => Ok(nothing()),
         }
     }
 
@@ -398,6 +413,18 @@ impl Session {
         let wire: Vec<Option<&Type>> = wire.iter().map(Some).collect();
         deserialize_parameters_with_server_types(portal, &inferred, &wire)
     }
+}
+
+/// The plan of the cursor that a statement fetches from.
+fn fetched_plan<C>(client: &C, statement: &Statement) -> Option<LogicalPlan>
+where
+    C: ClientPortalStore,
+    C::PortalStore: PortalStore<Statement = Prepared>,
+{
+    let Statement::Fetch { name, .. } = statement else { return None };
+    let cursor = client.portal_store().get_portal(&name.value)?;
+    let (_, plan) = cursor.value()?.statement.statement.1.as_ref()?;
+    Some(plan.clone())
 }
 
 /// What the protocol calls a statement without a name.

@@ -7,6 +7,7 @@ mod commands;
 mod correct;
 mod crash;
 mod door;
+mod exports;
 mod keys;
 mod landing;
 mod limits;

@@ -93,67 +93,53 @@ def sqlalchemy_reflects_and_asks():
         check("an expression", [tuple(row) for row in connection.execute(query)], [("one", 1000), ("two", 2000)])
 
 
-# Grafana's PostgreSQL data source, public/app/plugins/datasource/grafana-postgresql-datasource/postgresMetaQuery.ts (showTables,
-# getSchema, getVersion, getTimescaleDBVersion) and pkg/tsdb/grafana-postgresql-datasource/macros.go ($__timeGroup, $__timeFilter).
+# Of the shape that Grafana's PostgreSQL data source sends: the version, extensions, schemas, tables and columns, as in
+# public/app/plugins/datasource/grafana-postgresql-datasource/postgresMetaQuery.ts, and its macros $__timeGroup and $__timeFilter, as
+# in pkg/tsdb/grafana-postgresql-datasource/macros.go.
 GRAFANA = [
-    ("SELECT current_setting('server_version_num')::int/100 as version", None),
+    ("SELECT current_setting('server_version_num')::int / 100 AS version", "1600"),
     ("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'", None),
     (
-        """select
-  case when
-    quote_ident(table_schema) = 'public' then quote_ident(table_name)
-    else quote_ident(table_schema) || '.' || quote_ident(table_name)
-  end as "table"
-  from information_schema.tables
-  where quote_ident(table_schema) not in ('information_schema', 'pg_catalog')
-  order by 1""",
-        "campaign_day",
+        "SELECT schema_name AS name FROM information_schema.schemata "
+        "WHERE schema_name NOT IN ('information_schema', 'pg_catalog', 'pg_toast') ORDER BY schema_name",
+        "sketches",
     ),
+    ("SELECT quote_ident(table_name) AS name FROM information_schema.tables WHERE quote_ident(table_schema) = 'public' ORDER BY 1", "campaign_day"),
     (
-        """select quote_ident(column_name) as "column", data_type as "type"
-    from information_schema.columns
-    where quote_ident(table_name) = 'campaign_day'""",
+        """SELECT column_name AS name, data_type AS type FROM information_schema.columns
+        WHERE quote_ident(table_name) = 'campaign_day' AND quote_ident(table_schema) = 'public'""",
         "clicks",
     ),
     (
-        """SELECT floor(extract(epoch from "bucket")/3600)*3600 AS "time", campaign_id AS metric, sum(clicks) AS clicks
-FROM campaign_hour WHERE "bucket" BETWEEN '2024-05-01T00:00:00Z' AND '2024-06-01T00:00:00Z' GROUP BY 1, 2 ORDER BY 1""",
+        """SELECT floor(extract(epoch FROM bucket) / 3600) * 3600 AS time, campaign_id AS metric, sum(clicks) AS clicks
+        FROM campaign_hour WHERE bucket BETWEEN '2024-05-01T00:00:00Z' AND '2024-06-01T00:00:00Z' GROUP BY 1, 2 ORDER BY 1""",
         "one",
     ),
-    ("SELECT date_trunc('day', bucket) AS time, sum(clicks) FROM campaign_minute GROUP BY 1 ORDER BY 1 LIMIT 50", None),
+    ("SELECT date_trunc('day', bucket) AS time, sum(clicks) FROM campaign_minute GROUP BY 1 ORDER BY 1 LIMIT 50", "3000"),
 ]
 
-# Metabase, src/metabase/driver/postgres.clj (describe-fields-sql, describe-tables as by sql-jdbc's get-tables-sql, enum types,
-# server version) and src/metabase/driver/sql/query_processor.clj (bucketing and filters of the notebook editor).
+# Of the shape that Metabase sends for questions of its editor, as its query processor writes them (src/metabase/driver/sql/query_processor.clj):
+# quoted names, buckets of time, filters with typed literals; and its list of tables, as in src/metabase/driver/postgres.clj.
 METABASE = [
     ("SELECT current_timestamp", None),
     ("SHOW TRANSACTION ISOLATION LEVEL", None),
     (
-        """SELECT "n"."nspname" AS "schema", "c"."relname" AS "name", "c"."relkind" AS "type"
-FROM "pg_catalog"."pg_class" AS "c" INNER JOIN "pg_catalog"."pg_namespace" AS "n" ON "c"."relnamespace" = "n"."oid"
-WHERE ("c"."relkind" IN ('r', 'p', 'v', 'f', 'm')) AND ("n"."nspname" !~ '^pg_') AND ("n"."nspname" <> 'information_schema')
-ORDER BY 1, 2""",
+        """SELECT n.nspname AS schema, c.relname AS name, c.relkind AS type
+        FROM pg_catalog.pg_class AS c INNER JOIN pg_catalog.pg_namespace AS n ON c.relnamespace = n.oid
+        WHERE c.relkind IN ('r', 'p', 'v', 'f', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2""",
         "geo_hour",
     ),
     (
-        """SELECT "c"."column_name" AS "name", "c"."udt_name" AS "database-type", "c"."ordinal_position" - 1 AS "database-position",
-"c"."table_schema" AS "table-schema", "c"."table_name" AS "table-name"
-FROM "information_schema"."columns" AS "c" WHERE "c"."table_schema" = 'public' AND "c"."table_name" = 'campaign_day'""",
-        None,
-    ),
-    (
         """SELECT "public"."campaign_day"."campaign_id" AS "campaign_id", DATE_TRUNC('month', "public"."campaign_day"."bucket") AS "bucket",
-SUM("public"."campaign_day"."clicks") AS "sum" FROM "public"."campaign_day"
-WHERE ("public"."campaign_day"."bucket" >= timestamp with time zone '2024-01-01 00:00:00.000Z')
-GROUP BY "public"."campaign_day"."campaign_id", DATE_TRUNC('month', "public"."campaign_day"."bucket")
-ORDER BY "public"."campaign_day"."campaign_id" ASC, DATE_TRUNC('month', "public"."campaign_day"."bucket") ASC""",
+        SUM("public"."campaign_day"."clicks") AS "sum" FROM "public"."campaign_day"
+        WHERE ("public"."campaign_day"."bucket" >= timestamp with time zone '2024-01-01 00:00:00.000Z')
+        GROUP BY "public"."campaign_day"."campaign_id", DATE_TRUNC('month', "public"."campaign_day"."bucket")
+        ORDER BY "public"."campaign_day"."campaign_id" ASC, DATE_TRUNC('month', "public"."campaign_day"."bucket") ASC""",
         "one",
     ),
     ('SELECT * FROM "public"."campaign_day" LIMIT 2000', "two"),
     ('SELECT COUNT(*) AS "count" FROM "public"."events"', "3000"),
 ]
-
-
 def tools_ask():
     failed = []
     with psycopg.connect(url, autocommit=True) as connection:

@@ -87,8 +87,8 @@ fn psql_finds_its_way() {
     check("\\l", &["tally"]);
     check("\\dn", &["public"]);
     check("EXPLAIN SELECT count(*) FROM events", &["logical_plan"]);
-    check("SHOW server_version", &["datafusion"]);
-    check("SELECT version()", &["DataFusion"]);
+    check("SHOW server_version", &["16.6"]);
+    check("SELECT version()", &["PostgreSQL 16.6 (Tally "]);
     check("BEGIN; SELECT 1; COMMIT", &["1"]);
 }
 

@@ -220,6 +220,10 @@ impl Server {
         (answer.status().as_u16(), answer.headers().clone(), String::from_utf8_lossy(&body).into_owned())
     }
 
+    pub fn delete(&self, path: &str) -> u16 {
+        self.http.delete(self.url(path)).call().unwrap().status().as_u16()
+    }
+
     pub fn post(&self, path: &str, body: impl AsRef<[u8]>, headers: &[(&str, &str)]) -> (u16, String) {
         let (status, _, body) = self.post_for_head(path, body, headers);
         (status, body)
