@@ -1,7 +1,7 @@
 //! Writing: the commit of a batch, the rollups that follow it, and what a restart has to catch up with.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::ObjectStore;
@@ -71,6 +71,12 @@ pub struct TableSize {
 impl LakeView {
     pub fn events_version(&self) -> i64 {
         self.events.version
+    }
+
+    /// The data files of `events`.
+    pub fn event_files(&self) -> Vec<PathBuf> {
+        let root = Path::new("/");
+        self.events.files.iter().map(|file| root.join(file.scan.object_meta.location.as_ref())).collect()
     }
 
     pub fn sizes(&self) -> [TableSize; 2] {

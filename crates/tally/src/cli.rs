@@ -120,7 +120,7 @@ pub enum Command {
     /// data-tally-campaign-id and data-tally-ad-id is an ad; other data-tally-.. attributes are event fields too.
     #[command(after_long_help = examples::TAG)]
     Tag(TagArguments),
-    /// Measure this machine: capture, the pipeline behind it, and an overload
+    /// Measure this machine: capture, the pipeline behind it, an overload, and SQL beside DuckDB
     Bench(BenchArguments),
     /// Print the configuration as it results from defaults, file and environment, or what is wrong with it
     #[command(after_long_help = examples::CHECK_CONFIG)]

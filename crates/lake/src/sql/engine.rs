@@ -20,14 +20,14 @@ use crate::error::LakeError;
 use crate::writer::LakeView;
 
 /// Statements that run at once, over HTTP and the wire together; more would only slow each other down.
-const RUNNING_MAX: usize = 4;
+const RUNNING_MAX: usize = 8;
 /// How long a statement waits for its turn before it is told to come back.
 const TURN_WAIT: Duration = Duration::from_secs(30);
 /// Batches that are made before somebody takes the first: with 8,192 rows each, enough to keep both sides busy.
 const AHEAD_BATCHES: usize = 2;
 /// Memory of one statement, as far as the engine keeps count of it. Nothing is spilled to disk: a statement that needs more has
 /// no business beside counting.
-const MEMORY_BYTES: usize = 512 << 20;
+const MEMORY_BYTES: usize = 256 << 20;
 
 /// What one statement may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
