@@ -1,4 +1,4 @@
-//! Which plans may run: those that only read, and only the lake.
+//! Which plans may run: those that only read, and only the lake, and bring nothing of a single person to light.
 
 use std::sync::Arc;
 
@@ -6,24 +6,77 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use object_store::path::Path;
 
 use super::error::{Result, SqlError};
 
+/// A sketch of few users lists what is as good as their hashes: it can be counted, and not looked at.
+pub(super) const SKETCH: &str = "users_sketch";
+
 /// Refuses what changes anything, wherever it stands in the plan.
 pub(super) fn check_plan(plan: &LogicalPlan) -> Result<()> {
     let mut refused = None;
+    if plan.schema().fields().iter().any(|field| field.name() == SKETCH) {
+        return Err(sketch_shown());
+    }
     let walked = plan.apply_with_subqueries(|node| {
+        if shows_sketch(node)? {
+            return Err(DataFusionError::External(Box::new(sketch_shown())));
+        }
         refused = refusal(node);
         Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     match (refused, walked) {
         (Some(what), _) => Err(SqlError::Refused { what }),
         (None, Ok(_)) => Ok(()),
+        (None, Err(DataFusionError::External(error))) if error.is::<SqlError>() => Err(sketch_shown()),
         (None, Err(error)) => Err(SqlError::Failed(error.strip_backtrace())),
     }
+}
+
+fn sketch_shown() -> SqlError {
+    SqlError::Statement(format!(
+        "`{SKETCH}` can only be counted: SELECT users({SKETCH}) FROM sketches.campaign_day, straight from the view"
+    ))
+}
+
+/// Whether a node does anything with sketches but to count them.
+fn shows_sketch(node: &LogicalPlan) -> datafusion::common::Result<bool> {
+    let mut shows = false;
+    for expression in node.expressions() {
+        shows |= uses_sketch(&expression)?;
+    }
+    Ok(shows)
+}
+
+fn uses_sketch(expression: &Expr) -> datafusion::common::Result<bool> {
+    let mut uses = false;
+    expression.apply(|part| {
+        match part {
+            Expr::Column(column) | Expr::OuterReferenceColumn(_, column) if column.name == SKETCH => uses = true,
+            Expr::AggregateFunction(function) if function.func.name() == "users" => {
+                // Which rows are counted may not depend on them either.
+                let params = &function.params;
+                if let Some(filter) = &params.filter {
+                    uses |= uses_sketch(filter)?;
+                }
+                for order in &params.order_by {
+                    uses |= uses_sketch(&order.expr)?;
+                }
+                let is_sketch = |argument: &Expr| matches!(argument, Expr::Column(column) if column.name == SKETCH);
+                for argument in params.args.iter().filter(|argument| !is_sketch(argument)) {
+                    uses |= uses_sketch(argument)?;
+                }
+                return Ok(TreeNodeRecursion::Jump);
+            }
+            _ => {}
+        }
+        Ok(if uses { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(uses)
 }
 
 /// What is not listed may not run: a kind of plan that a later engine adds is closed until somebody decides otherwise.

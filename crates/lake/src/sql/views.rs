@@ -1,7 +1,7 @@
 //! The views: `events` with friendly columns, and one for each rollup, its parts summed up so that a row is a cell.
 //!
-//! No column holds the hash of a person. Sketches of distinct users, which say nothing of anyone, stand in a schema of their
-//! own, since they are bytes: `users(sketch)` makes a figure of any of them together.
+//! No column holds the hash of a person. Sketches of distinct users stand in a schema of their own: `users(users_sketch)` makes a
+//! figure of any of them together, and nothing else can be done with them (`check`).
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, ident, lit};
 use tally_model::report::{Base, Measure, Metric};
 use tally_model::{Dimension, Grain, Kind, View};
 
+use super::check::SKETCH;
 use super::functions::id_text;
 use crate::query::{FileTable, users_function};
 use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, base_column};
@@ -141,6 +142,6 @@ fn sum_of(base: Base) -> Expr {
 }
 
 fn sketches(lake: &LakeView, view: View, grain: Grain) -> Result<LogicalPlanBuilder> {
-    let columns = key(view).into_iter().chain([ident("users").alias("users_sketch")]);
+    let columns = key(view).into_iter().chain([ident("users").alias(SKETCH)]);
     parts(lake, view, grain)?.filter(ident("users").is_not_null())?.project(columns)
 }

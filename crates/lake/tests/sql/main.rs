@@ -63,6 +63,49 @@ async fn no_column_holds_the_hash_of_a_person() {
 }
 
 #[tokio::test]
+async fn a_sketch_is_counted_and_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, sql) = lake(folder.path(), 100).await;
+    for counted in [
+        "SELECT users(users_sketch) AS n FROM sketches.campaign_day",
+        "SELECT users(s.users_sketch) AS n FROM sketches.campaign_day AS s WHERE s.bucket >= '2023-01-01'",
+        "SELECT users(users_sketch) FILTER (WHERE campaign_id <> '') AS n FROM sketches.campaign_day",
+    ] {
+        assert_eq!(ask(&sql, counted).await, [json!({"n": 45})], "{counted}");
+    }
+    for shown in [
+        "SELECT * FROM sketches.campaign_day",
+        "TABLE sketches.campaign_day",
+        "SELECT users_sketch FROM sketches.campaign_day",
+        "SELECT users_sketch AS x FROM sketches.campaign_day",
+        "SELECT x FROM (SELECT users_sketch AS x FROM sketches.campaign_day) AS t",
+        "SELECT t.f FROM sketches.campaign_day AS t(a, b, c, d, e, f)",
+        "WITH t AS (TABLE sketches.campaign_day) SELECT max(encode(users_sketch, 'hex')) FROM t",
+        "SELECT encode(users_sketch, 'hex') FROM sketches.campaign_day",
+        "SELECT array_agg(users_sketch) FROM sketches.campaign_day",
+        "SELECT max(users_sketch) FROM sketches.campaign_day",
+        "SELECT users_sketch, count(*) FROM sketches.campaign_day GROUP BY 1",
+        "SELECT count(*) FROM sketches.campaign_day WHERE users_sketch = 'x'::bytea",
+        "SELECT campaign_id FROM sketches.campaign_day ORDER BY users_sketch",
+        "SELECT users(users_sketch) FILTER (WHERE users_sketch > 'x'::bytea) FROM sketches.campaign_day",
+        "SELECT users(substr(users_sketch, 1, 8)) FROM sketches.campaign_day",
+        "SELECT count(*) FROM sketches.campaign_day a JOIN sketches.geo_day b USING (users_sketch)",
+        "SELECT count(*) FROM sketches.campaign_day a JOIN sketches.geo_day b ON a.users_sketch = b.users_sketch",
+        "SELECT count(*) FROM sketches.campaign_day a NATURAL JOIN sketches.campaign_hour b",
+        "SELECT (SELECT users_sketch FROM sketches.campaign_day LIMIT 1)",
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM sketches.campaign_day WHERE users_sketch IS NOT NULL)",
+        "SELECT first_value(users_sketch) OVER () FROM sketches.campaign_day",
+        "TABLE sketches.campaign_day UNION ALL TABLE sketches.campaign_hour",
+        "SELECT DISTINCT ON (users_sketch) campaign_id FROM sketches.campaign_day",
+        "SELECT row(users_sketch) FROM sketches.campaign_day",
+        "EXPLAIN ANALYZE SELECT users_sketch FROM sketches.campaign_day",
+        "COPY sketches.campaign_day TO '/tmp/x'",
+    ] {
+        error(&sql, shown).await;
+    }
+}
+
+#[tokio::test]
 async fn what_does_more_than_read_is_refused_by_its_plan() {
     let folder = tempfile::tempdir().unwrap();
     let (_, sql) = lake(folder.path(), 10).await;

@@ -74,8 +74,12 @@ impl Server {
             .user_agent("Mozilla/5.0 (X11; Linux x86_64) Firefox/127.0")
             .build()
             .into();
-        // First, so that the test's own win.
-        let defaults = [("TALLY__PIPELINE__COMMIT_AFTER_MS", "200"), ("TALLY__LOG__LEVEL", "warn")];
+        // First, so that the test's own win. Of the Postgres port there is one a machine, so only tests of it open one.
+        let defaults = [
+            ("TALLY__PIPELINE__COMMIT_AFTER_MS", "200"),
+            ("TALLY__LOG__LEVEL", "warn"),
+            ("TALLY__POSTGRES__LISTEN", ""),
+        ];
         launch.settings.splice(0..0, defaults.map(|(name, value)| (name, value.to_owned())));
         Self { folder: tempfile::tempdir().unwrap(), port, socket, process: None, http, launch }
     }
