@@ -1,5 +1,7 @@
 //! SQL over HTTP and from the command line.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -87,4 +89,21 @@ fn a_statement_that_cannot_be_answered_is_told_why_and_what_runs_too_long_stops(
     problem(json!({"sql": "SELECT a.event_id, b.event_id FROM events a, events b LIMIT 0"}), 200, "\"rows\":[]");
     assert!(metric(&server.get("/metrics").1, "tally_api_sql_failures_total") >= 6.0);
     assert_eq!(server.total("clicks"), 30_000);
+}
+
+#[test]
+fn a_statement_whose_asker_is_gone_stops() {
+    let server = counted(300);
+    let question = json!({"sql": "SELECT sum(value % 7) FROM generate_series(1, 100000000000000)"}).to_string();
+    let head = format!("POST /v1/sql HTTP/1.1\r\nhost: tally\r\ncontent-length: {}\r\n\r\n", question.len());
+    let mut socket = TcpStream::connect(server.address()).unwrap();
+    socket.write_all((head + &question).as_bytes()).unwrap();
+    let burnt = |time: Duration| {
+        let before = server.cpu();
+        std::thread::sleep(time);
+        server.cpu() - before
+    };
+    eventually("the statement runs", || burnt(Duration::from_millis(300)) > Duration::from_millis(150));
+    drop(socket);
+    eventually("it stops", || burnt(Duration::from_millis(500)) < Duration::from_millis(200));
 }
