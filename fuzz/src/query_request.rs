@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{Method, Request};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tally_api::{Api, ApiMetrics, Freshness, Query, QueryError, router};
+use tally_api::{Api, ApiMetrics, Freshness, Query, QueryError, SqlQuestion, Table, router};
 use tally_model::report::{Answer, AnswerMeta, Base, Report, ReportRequest};
-use tally_model::{CheckReport, Days, EventId, Life, Quarantined, Reason, report};
+use tally_model::{CheckReport, Days, EventId, Format, Life, Quarantined, Reason, report};
 use tower::ServiceExt;
 
 use crate::runtime;
@@ -70,6 +70,14 @@ impl Query for Anything {
         let columns: Vec<_> = report.columns().collect();
         let meta = AnswerMeta { source: "events".into(), table_version: 7, users_error: None, warnings: Vec::new() };
         Ok(Answer { rows: rows(columns.len()), columns, meta })
+    }
+
+    fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError> {
+        Ok(format!("{} rows as {}", answer.rows.len(), format.as_str()).into())
+    }
+
+    async fn sql(&self, _question: SqlQuestion) -> Result<Table, QueryError> {
+        Err(QueryError::Statement("no SQL is asked here".to_owned()))
     }
 
     async fn check(&self, _recount: bool) -> Result<CheckReport, QueryError> {
@@ -138,7 +146,7 @@ fn check_answer(report: &Report, body: &[u8]) {
     let columns: Vec<_> = report.columns().collect();
     let expected = rows(columns.len());
     match report.format {
-        report::Format::Json => {
+        Format::Json => {
             let answer: Value = serde_json::from_slice(body).expect("an answer in JSON");
             let found = answer["rows"].as_array().expect("rows");
             assert_eq!(found.len(), expected.len());
@@ -148,7 +156,11 @@ fn check_answer(report: &Report, body: &[u8]) {
                 assert!(found.values().eq(expected), "{found:?}");
             }
         }
-        report::Format::Csv => {
+        Format::Ndjson | Format::Parquet | Format::Arrow => {
+            let whole = format!("{} rows as {}", expected.len(), report.format.as_str());
+            assert_eq!(body, whole.as_bytes(), "what was encoded is not what is sent");
+        }
+        Format::Csv => {
             let mut reader = csv::Reader::from_reader(body);
             assert!(reader.headers().expect("a header").iter().eq(columns.iter().copied()));
             let found: Vec<_> = reader.records().map(|row| row.expect("a row")).collect();

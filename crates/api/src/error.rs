@@ -23,10 +23,20 @@ pub enum ApiError {
         "the server has no event {0}; if it was sent just now, it may not be committed yet: try again in a few seconds"
     )]
     UnknownEvent(String),
+    #[error("there is no export {0}; it may have expired")]
+    UnknownExport(String),
+    #[error("the export {0} is not done yet; ask /v1/exports/{0} how far it is")]
+    NotReady(String),
     #[error("too many questions are running; try again in a moment")]
     Busy,
     #[error("the question ran for {} s, which is the limit; ask for a shorter time or fewer groups", limit.as_secs())]
     TooLong { limit: Duration },
+    #[error("{0}")]
+    Statement(String),
+    #[error("{0}")]
+    Waiting(String),
+    #[error("{0}")]
+    OverLimit(String),
     #[error("{0}")]
     Failed(String),
 }
@@ -35,6 +45,9 @@ impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Asked(asked) => ApiError::Asked(asked),
+            QueryError::Statement(what) => ApiError::Statement(what),
+            QueryError::Busy(what) => ApiError::Waiting(what),
+            QueryError::OverLimit(what) => ApiError::OverLimit(what),
             QueryError::Failed(cause) => ApiError::Failed(cause),
         }
     }
@@ -47,7 +60,13 @@ impl IntoResponse for ApiError {
             ApiError::Slow { .. } => (StatusCode::REQUEST_TIMEOUT, "slow", "The body came too slowly"),
             ApiError::Asked(_) => (StatusCode::BAD_REQUEST, "question", "The request cannot be answered as asked"),
             ApiError::UnknownEvent(_) => (StatusCode::NOT_FOUND, "unknown-event", "No such event"),
-            ApiError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
+            ApiError::Statement(_) => (StatusCode::BAD_REQUEST, "statement", "The statement cannot be answered"),
+            ApiError::OverLimit(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "over-limit", "The statement asks for too much")
+            }
+            ApiError::UnknownExport(_) => (StatusCode::NOT_FOUND, "unknown-export", "No such export"),
+            ApiError::NotReady(_) => (StatusCode::CONFLICT, "not-ready", "The export is not done yet"),
+            ApiError::Busy | ApiError::Waiting(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             ApiError::TooLong { .. } => (StatusCode::GATEWAY_TIMEOUT, "too-long", "The question took too long"),
             ApiError::Failed(cause) => {
                 error!(%cause, "a question failed");

@@ -1,11 +1,13 @@
 //! HTTP out: reports, proof, the life of an event. Checks the question, asks whoever implements [`Query`], shapes the answer.
 
 mod error;
+mod exports;
 mod extract;
 mod metrics;
 mod proof;
 mod quarantine;
 mod report;
+mod sql;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +15,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use axum::routing::{get, post};
+use bytes::Bytes;
 use tally_model::report::{Answer, Report, ReportError};
-use tally_model::{CheckReport, Days, EventId, Life, Quarantined, Reason};
+use tally_model::{CheckReport, Days, EventId, Format, Life, Quarantined, Reason};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use error::ApiError;
+pub use exports::{Exports, router as exports_router};
 pub use extract::Question;
 pub use metrics::ApiMetrics;
+pub use sql::{SqlQuestion, Table};
 
 /// Questions that run at once; others wait their turn. More would only slow each other, and capture, down.
 const RUNNING_MAX: usize = 8;
@@ -41,6 +46,14 @@ pub enum QueryError {
     /// The question cannot be answered as asked.
     #[error(transparent)]
     Asked(#[from] ReportError),
+    /// It is no SQL, or may not run.
+    #[error("{0}")]
+    Statement(String),
+    #[error("{0}")]
+    Busy(String),
+    /// It used up what it may.
+    #[error("{0}")]
+    OverLimit(String),
     /// Something broke while answering.
     #[error("{0}")]
     Failed(String),
@@ -52,6 +65,10 @@ pub trait Query: Send + Sync + 'static {
     /// Taken before a question, so that the answer is at least as fresh as it says.
     fn freshness(&self) -> Freshness;
     async fn report(&self, report: &Report) -> Result<Answer, QueryError>;
+    /// An answer in a format that this crate does not write itself.
+    fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError>;
+    /// The first rows of a statement's answer are there when this returns.
+    async fn sql(&self, question: SqlQuestion) -> Result<Table, QueryError>;
     async fn check(&self, recount: bool) -> Result<CheckReport, QueryError>;
     /// A recount of some days only.
     async fn check_days(&self, days: Days) -> Result<CheckReport, QueryError>;
@@ -91,6 +108,7 @@ impl Api {
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/query", post(report::query))
+        .route("/v1/sql", post(sql::sql))
         .route("/v1/verify", get(proof::verify))
         .route("/v1/quarantine", get(quarantine::list))
         .route("/v1/events/{event_id}", get(proof::life))

@@ -10,6 +10,8 @@ pub struct ApiMetrics {
     pub(crate) report_seconds: Histogram,
     pub(crate) failures: Counter,
     pub(crate) waiting: Gauge,
+    pub(crate) sql_seconds: Histogram,
+    pub(crate) sql_failures: Counter,
 }
 
 impl ApiMetrics {
@@ -18,11 +20,24 @@ impl ApiMetrics {
             report_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             failures: Counter::default(),
             waiting: Gauge::default(),
+            sql_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
+            sql_failures: Counter::default(),
         };
         let registry = registry.sub_registry_with_prefix("tally_api");
         registry.register_with_unit("report", "Time to answer a report", Unit::Seconds, metrics.report_seconds.clone());
         registry.register("failures", "Reports without an answer", metrics.failures.clone());
         registry.register("waiting", "Questions that wait for their turn", metrics.waiting.clone());
+        registry.register_with_unit(
+            "sql",
+            "Time until the first rows of a statement's answer",
+            Unit::Seconds,
+            metrics.sql_seconds.clone(),
+        );
+        registry.register(
+            "sql_failures",
+            "Statements without an answer, or with part of one",
+            metrics.sql_failures.clone(),
+        );
         metrics
     }
 }

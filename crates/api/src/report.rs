@@ -9,7 +9,8 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use tally_model::report::{Answer, Format, Report, ReportRequest};
+use tally_model::Format;
+use tally_model::report::{Answer, Report, ReportRequest};
 
 use crate::extract::Question;
 use crate::{Api, ApiError, Freshness};
@@ -36,6 +37,10 @@ async fn answer(api: &Api, request: &ReportRequest, started: Instant) -> Result<
     Ok(match report.format {
         Format::Json => as_json(&answer, freshness, started).into_response(),
         Format::Csv => as_csv(&answer, freshness)?,
+        Format::Ndjson | Format::Parquet | Format::Arrow => {
+            let body = api.query.encode(&answer, report.format)?;
+            (headers(&answer, freshness, report.format), body).into_response()
+        }
     })
 }
 
@@ -73,18 +78,22 @@ fn as_csv(answer: &Answer, freshness: Freshness) -> Result<Response, ApiError> {
         writer.write_record(fields).map_err(failed)?;
     }
     let body = writer.into_inner().map_err(|error| ApiError::Failed(format!("cannot write CSV: {error}")))?;
-    let headers = [
-        (header::CONTENT_TYPE.as_str(), "text/csv; charset=utf-8".to_owned()),
+    Ok((headers(answer, freshness, Format::Csv), body).into_response())
+}
+
+/// What a format without a place for it says of the answer.
+fn headers(answer: &Answer, freshness: Freshness, format: Format) -> [(&'static str, String); 5] {
+    [
+        (header::CONTENT_TYPE.as_str(), format.content_type().to_owned()),
         ("x-tally-source", answer.meta.source.clone()),
         ("x-tally-table-version", answer.meta.table_version.to_string()),
         ("x-tally-watermark", watermark(freshness).unwrap_or_default()),
         ("x-tally-warnings", answer.meta.warnings.join("; ")),
-    ];
-    Ok((headers, body).into_response())
+    ]
 }
 
 /// Null until this process has caught up with the journal once.
-fn watermark(freshness: Freshness) -> Option<String> {
+pub(crate) fn watermark(freshness: Freshness) -> Option<String> {
     let at = Timestamp::from_microsecond(freshness.watermark_us).ok()?;
     (freshness.watermark_us > 0).then(|| format!("{at:.3}"))
 }

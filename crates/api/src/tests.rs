@@ -1,5 +1,6 @@
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use futures::StreamExt;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tally_model::report::AnswerMeta;
@@ -27,6 +28,20 @@ impl Query for Fixed {
                 warnings: Vec::new(),
             },
         })
+    }
+
+    fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError> {
+        Ok(format!("{} rows as {}", answer.rows.len(), format.as_str()).into())
+    }
+
+    async fn sql(&self, question: SqlQuestion) -> Result<Table, QueryError> {
+        if question.statement.starts_with("DROP") {
+            return Err(QueryError::Statement("DropTable is not done here".to_owned()));
+        }
+        let lines = ["{\"n\":1}\n{\"n\":2}\n", "{\"n\":3}\n"].map(|lines| Ok(lines.into()));
+        let broken = question.statement.ends_with("broken").then(|| Err(QueryError::Failed("a disk".to_owned())));
+        let body = futures::stream::iter(lines.into_iter().chain(broken)).boxed();
+        Ok(Table { columns: vec![("n".to_owned(), "bigint")], table_version: 7, body })
     }
 
     async fn check(&self, recount: bool) -> Result<CheckReport, QueryError> {
@@ -162,4 +177,40 @@ async fn the_quarantine_is_listed_by_reason_within_a_bound() {
         let (status, _, body) = send("GET", &format!("/v1/quarantine{wrong}"), "").await;
         assert!(status == StatusCode::BAD_REQUEST && body.contains(says), "{wrong}: {body}");
     }
+}
+
+#[tokio::test]
+async fn rows_of_sql_come_as_one_document_or_as_they_are() {
+    let (status, kind, body) = send("POST", "/v1/sql", r#"{"sql":"SELECT n"}"#).await;
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, kind.as_str()), (StatusCode::OK, "application/json"));
+    assert_eq!(body["columns"], json!([{"name": "n", "type": "bigint"}]));
+    assert_eq!(body["rows"], json!([{"n": 1}, {"n": 2}, {"n": 3}]));
+    assert_eq!((&body["meta"]["row_count"], &body["meta"]["table_version"]), (&json!(3), &json!(7)));
+    let (_, kind, body) = send("POST", "/v1/sql", r#"{"sql":"SELECT n","format":"ndjson"}"#).await;
+    assert_eq!((kind.as_str(), body.lines().count()), ("application/x-ndjson", 3));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_sql_is_told_and_an_answer_that_breaks_off_never_looks_whole() {
+    let (status, kind, body) = send("POST", "/v1/sql", r#"{"sql":"DROP TABLE events"}"#).await;
+    assert_eq!((status, kind.as_str()), (StatusCode::BAD_REQUEST, "application/problem+json"));
+    assert!(body.contains("urn:tally:problem:statement"), "{body}");
+    let (status, _, body) = send("POST", "/v1/sql", r#"{"sql":"SELECT n","format":"xlsx"}"#).await;
+    assert!(status == StatusCode::BAD_REQUEST && body.contains("json, csv, ndjson, parquet, arrow"), "{body}");
+    let (_, _, body) = send("POST", "/v1/sql", r#"{"sql":"SELECT n","time_limit_ms":0}"#).await;
+    assert!(body.contains("use 1 to 120000"), "{body}");
+
+    let app = router(Api::new(Arc::new(Fixed), ApiMetrics::register(&mut Registry::default())));
+    let request =
+        Request::builder().method("POST").uri("/v1/sql").body(Body::from(r#"{"sql":"SELECT broken"}"#)).unwrap();
+    let response = app.oneshot(request).await.unwrap();
+    assert!(axum::body::to_bytes(response.into_body(), 1 << 20).await.is_err(), "half an answer looks whole");
+}
+
+#[tokio::test]
+async fn a_report_comes_in_the_formats_of_engines_too_with_its_provenance_in_headers() {
+    let (status, kind, body) = send("POST", "/v1/query", &question(r#","format":"parquet""#)).await;
+    assert_eq!((status, kind.as_str()), (StatusCode::OK, "application/vnd.apache.parquet"));
+    assert_eq!(body, "1 rows as parquet");
 }

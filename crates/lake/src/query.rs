@@ -23,6 +23,8 @@ use crate::writer::LakeView;
 
 pub(crate) use check::is_within_error;
 pub(crate) use plan::Source;
+pub(crate) use provider::FileTable;
+pub(crate) use users::users_function;
 
 /// Memory that running queries may hold together; one that needs more fails, and the others go on.
 const MEMORY_BYTES: usize = 2 << 30;
@@ -61,7 +63,7 @@ impl Queries {
     }
 
     fn table(&self, table: &TableVersion, partition_columns: &[&str]) -> Result<DataFrame> {
-        let provider = provider::FileTable::new(table.clone(), partition_columns);
+        let provider = FileTable::new(table.clone(), partition_columns);
         Ok(self.session.read_table(Arc::new(provider))?)
     }
 }

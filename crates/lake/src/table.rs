@@ -56,6 +56,8 @@ pub(crate) struct Table {
 /// What a reader sees of a table: one version's files.
 #[derive(Debug, Clone)]
 pub(crate) struct TableVersion {
+    /// The table's folder in the root store.
+    pub root: Path,
     pub version: i64,
     pub schema: SchemaRef,
     pub files: Arc<Vec<Arc<LiveFile>>>,
@@ -94,7 +96,12 @@ impl Table {
     }
 
     pub fn reader_view(&self) -> TableVersion {
-        TableVersion { version: self.version, schema: self.spec.schema.clone(), files: self.files.clone() }
+        TableVersion {
+            root: self.root.clone(),
+            version: self.version,
+            schema: self.spec.schema.clone(),
+            files: self.files.clone(),
+        }
     }
 
     pub fn version(&self) -> i64 {

@@ -1,7 +1,7 @@
 //! Writing: the commit of a batch, the rollups that follow it, and what a restart has to catch up with.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::ObjectStore;
@@ -15,6 +15,7 @@ use crate::files::{NewFile, read_file};
 use crate::query::Queries;
 use crate::rollups::{self, ROLLUPS_LAYOUT};
 use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, EVENTS_STATISTICS, ROLLUP_STATISTICS, ROLLUPS};
+use crate::sql::Sql;
 use crate::store::SyncedStore;
 use crate::sweep::Unused;
 use crate::table::{Table, TableSpec, TableVersion};
@@ -70,6 +71,12 @@ pub struct TableSize {
 impl LakeView {
     pub fn events_version(&self) -> i64 {
         self.events.version
+    }
+
+    /// The data files of `events`.
+    pub fn event_files(&self) -> Vec<PathBuf> {
+        let root = Path::new("/");
+        self.events.files.iter().map(|file| root.join(file.scan.object_meta.location.as_ref())).collect()
     }
 
     pub fn sizes(&self) -> [TableSize; 2] {
@@ -143,6 +150,10 @@ impl Lake {
     /// The same for work that nobody waits for.
     pub fn background_queries(&self) -> Queries {
         Queries::background(self.view.subscribe())
+    }
+
+    pub fn sql(&self) -> Result<Sql> {
+        Sql::new(self.view.subscribe())
     }
 
     /// Up to where the log is committed. Read from the table, not from memory.

@@ -7,6 +7,7 @@ mod clock;
 mod days;
 mod device;
 mod event;
+mod format;
 mod geo;
 mod judged;
 mod mark;
@@ -25,6 +26,7 @@ pub use clock::{Clock, Entropy, ManualClock, SeededEntropy, SystemClock, SystemE
 pub use days::{Days, DaysError};
 pub use device::{Device, is_link_preview};
 pub use event::{Event, EventId, Kind, Purpose};
+pub use format::Format;
 pub use geo::{Country, Region, Subdivision};
 pub use judged::Judged;
 pub use mark::{Mark, Standing, position_mark, position_marks};

@@ -10,6 +10,4 @@ mod request;
 pub use answer::{Answer, AnswerMeta};
 pub use dimension::{Dimension, GroupBy, TimeUnit};
 pub use metric::{Base, Measure, Metric, Value};
-pub use request::{
-    Direction, Filter, FilterRequest, Format, OrderBy, OrderRequest, Report, ReportError, ReportRequest,
-};
+pub use request::{Direction, Filter, FilterRequest, OrderBy, OrderRequest, Report, ReportError, ReportRequest};

@@ -55,6 +55,12 @@ pub enum Command {
     /// when it is complete.
     #[command(after_long_help = examples::QUERY)]
     Query(QueryArguments),
+    /// Ask in SQL: read-only, over `events` and a view for each rollup, such as campaign_day or geo_hour
+    ///
+    /// From a running server, or with --data straight from a data folder. The same views are there for psql, drivers and BI
+    /// tools on the Postgres port.
+    #[command(after_long_help = examples::SQL)]
+    Sql(SqlArguments),
     /// Prove the figures: received = counted + duplicate + invalid + quarantined; with --recount, every cell of every rollup
     ///
     /// Exits with 1 where anything does not hold.
@@ -114,7 +120,7 @@ pub enum Command {
     /// data-tally-campaign-id and data-tally-ad-id is an ad; other data-tally-.. attributes are event fields too.
     #[command(after_long_help = examples::TAG)]
     Tag(TagArguments),
-    /// Measure this machine: capture, the pipeline behind it, and an overload
+    /// Measure this machine: capture, the pipeline behind it, an overload, and SQL beside DuckDB
     Bench(BenchArguments),
     /// Print the configuration as it results from defaults, file and environment, or what is wrong with it
     #[command(after_long_help = examples::CHECK_CONFIG)]
@@ -293,8 +299,36 @@ pub struct QueryArguments {
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
     pub format: OutputFormat,
+    /// Write the answer to this file instead, in the format that its end says: .json, .csv, .ndjson, .parquet or .arrow
+    #[arg(long, short, value_name = "FILE", conflicts_with = "format")]
+    pub output: Option<PathBuf>,
     #[command(flatten)]
     pub place: WhereArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct SqlArguments {
+    /// One statement: SELECT, WITH or EXPLAIN
+    #[arg(value_name = "STATEMENT")]
+    pub statement: String,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t = SqlFormat::Table)]
+    pub format: SqlFormat,
+    /// Write the answer to this file instead, in the format that its end says: .json, .csv, .ndjson, .parquet or .arrow
+    #[arg(long, short, value_name = "FILE", conflicts_with = "format")]
+    pub output: Option<PathBuf>,
+    /// How long the statement may run
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=120))]
+    pub time_limit_s: u64,
+    #[command(flatten)]
+    pub place: WhereArguments,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SqlFormat {
+    Table,
+    Csv,
+    Ndjson,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,15 +1,18 @@
 //! Where a reading command gets its answers: from a server over HTTP, or from a data folder on this machine.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use futures::StreamExt;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
-use tally_lake::{Lake, Queries};
+use tally_lake::{Lake, Queries, Sql, SqlLimits, encode_answer};
 use tally_model::report::{Report, ReportRequest};
-use tally_model::{Days, Reason, SystemClock};
+use tally_model::{Days, Format, Reason, SystemClock};
 
 use crate::cli::{KeyArguments, WhereArguments};
 use crate::config::{Config, DataFolder, Overrides};
@@ -17,7 +20,7 @@ use crate::keys::Token;
 
 pub enum Source {
     Server { http: reqwest::Client, url: String },
-    Folder { queries: Box<Queries>, dedup_ttl_s: u64 },
+    Folder { queries: Box<Queries>, sql: Sql, dedup_ttl_s: u64 },
 }
 
 impl Source {
@@ -35,7 +38,11 @@ impl Source {
         }
         let config = Config::load(&Overrides::default())?;
         let lake = Lake::open(&lake, 0, Arc::new(SystemClock)).await?;
-        Ok(Self::Folder { queries: Box::new(lake.queries()), dedup_ttl_s: config.pipeline.dedup_ttl_s })
+        Ok(Self::Folder {
+            queries: Box::new(lake.queries()),
+            sql: lake.sql()?,
+            dedup_ttl_s: config.pipeline.dedup_ttl_s,
+        })
     }
 
     /// A report as `{"rows": [..], "meta": {..}}`.
@@ -62,11 +69,47 @@ impl Source {
         }
     }
 
+    /// The same in another format, as it comes.
+    pub async fn report_as(&self, request: &ReportRequest, format: Format, out: &mut dyn Write) -> Result<()> {
+        match self {
+            Source::Server { http, url } => {
+                let request = ReportRequest { format: Some(format.as_str().to_owned()), ..request.clone() };
+                let response = http.post(format!("{url}/v1/query")).json(&request).send().await;
+                copy(response.with_context(|| no_server(url))?, out).await
+            }
+            Source::Folder { .. } if format == Format::Json => Ok(write!(out, "{}", self.report(request).await?)?),
+            Source::Folder { queries, .. } => {
+                let answer = queries.report(&Report::try_from(request)?).await?;
+                Ok(out.write_all(&encode_answer(&answer, format)?)?)
+            }
+        }
+    }
+
+    /// The answer to a statement in a format, as it comes.
+    pub async fn sql(&self, statement: &str, format: Format, time: Duration, out: &mut dyn Write) -> Result<()> {
+        match self {
+            Source::Server { http, url } => {
+                let question =
+                    json!({"sql": statement, "format": format.as_str(), "time_limit_ms": time.as_millis() as u64});
+                let response = http.post(format!("{url}/v1/sql")).json(&question).send().await;
+                copy(response.with_context(|| no_server(url))?, out).await
+            }
+            Source::Folder { sql, .. } => {
+                let rows = sql.run(statement, SqlLimits { time, rows: None }).await?;
+                let mut chunks = std::pin::pin!(rows.encoded(format));
+                while let Some(chunk) = chunks.next().await {
+                    out.write_all(&chunk?)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// The proof as `{"holds": .., "report": {..}}`.
     pub async fn verify(&self, recount: bool) -> Result<Value> {
         match self {
             Source::Server { http, url } => proof(http, url, &format!("recount={recount}")).await,
-            Source::Folder { queries, dedup_ttl_s } => {
+            Source::Folder { queries, dedup_ttl_s, .. } => {
                 let report = queries.check(recount, *dedup_ttl_s).await?;
                 Ok(json!({"holds": report.holds(), "report": report}))
             }
@@ -80,7 +123,7 @@ impl Source {
                 let [from, to] = days.dates();
                 proof(http, url, &format!("recount=true&from={from}&to={to}")).await
             }
-            Source::Folder { queries, dedup_ttl_s } => {
+            Source::Folder { queries, dedup_ttl_s, .. } => {
                 let report = queries.check_days(days, *dedup_ttl_s).await?;
                 Ok(json!({"holds": report.holds(), "report": report}))
             }
@@ -168,6 +211,17 @@ pub fn api_key(key: &KeyArguments) -> Result<Option<String>> {
 
 fn no_server(url: &str) -> String {
     format!("no answer from {url}; start one with `tally serve`, or read a folder with --data")
+}
+
+/// An answer's body, as it comes; a problem becomes an error in the server's words.
+async fn copy(mut response: reqwest::Response, out: &mut dyn Write) -> Result<()> {
+    if !response.status().is_success() {
+        return read(response, &[]).await.map(|_| ());
+    }
+    while let Some(chunk) = response.chunk().await.context("the answer broke off; the server's log says why")? {
+        out.write_all(&chunk)?;
+    }
+    Ok(())
 }
 
 /// The JSON of an answer; a problem becomes an error in the server's words.

@@ -11,6 +11,7 @@ pub mod rebuild;
 pub mod replay;
 pub mod send;
 pub mod sign_link;
+pub mod sql;
 pub mod verify;
 pub mod why;
 

@@ -21,6 +21,7 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 pub struct Config {
     pub server: ServerConfig,
     pub tls: TlsConfig,
+    pub postgres: PostgresConfig,
     pub capture: CaptureSettings,
     pub limits: LimitSettings,
     pub journal: JournalConfig,
@@ -73,6 +74,32 @@ pub struct TlsConfig {
 impl TlsConfig {
     pub fn is_on(&self) -> bool {
         !self.certificate.as_os_str().is_empty()
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// An address and a port, or nothing.
+    listen: String,
+}
+
+/// What nobody chose gives way to whoever is there already.
+const POSTGRES_LISTEN: &str = "127.0.0.1:5433";
+
+impl PostgresConfig {
+    pub fn is_default(&self) -> bool {
+        self.listen == POSTGRES_LISTEN
+    }
+
+    /// None where it is turned off.
+    pub fn listen(&self) -> Result<Option<SocketAddr>> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        let parsed = self.listen.parse();
+        let cure = "write an address and a port, such as \"127.0.0.1:5433\", or \"\" for none";
+        Ok(Some(parsed.with_context(|| format!("`postgres.listen` is {:?}; {cure}", self.listen))?))
     }
 }
 
@@ -181,6 +208,15 @@ impl Config {
         if self.tls.is_on() == self.tls.key.as_os_str().is_empty() {
             bail!("`tls.certificate` and `tls.key` belong together; give both files, or neither for no TLS");
         }
+        if let Some(listen) = self.postgres.listen()?
+            && !listen.ip().to_canonical().is_loopback()
+            && !self.tls.is_on()
+        {
+            bail!(
+                "`postgres.listen` is {listen}, which others can reach, and there is no TLS; set `tls.certificate` and \
+                 `tls.key`, or listen on 127.0.0.1"
+            );
+        }
         self.capture.check()?;
         let journal = &self.journal;
         if !(1..=1_024).contains(&journal.partitions) {
@@ -218,6 +254,15 @@ impl Config {
         }
         self.verify.recount_at_s()?;
         Ok(())
+    }
+
+    /// Whether whoever comes to the Postgres port must log in: where HTTP asks for keys, and where others can connect.
+    pub fn postgres_requires_keys(&self, listen: SocketAddr) -> bool {
+        match self.server.auth {
+            Auth::Auto => !self.server.listens_on_loopback() || !listen.ip().to_canonical().is_loopback(),
+            Auth::On => true,
+            Auth::Off => false,
+        }
     }
 
     pub fn dedup_options(&self, folder: &DataFolder) -> DedupOptions {
@@ -269,6 +314,10 @@ impl DataFolder {
         self.0.join("dedup")
     }
 
+    pub fn exports(&self) -> PathBuf {
+        self.0.join("exports")
+    }
+
     pub fn signing_keys(&self) -> PathBuf {
         self.0.join("signing.keys")
     }
@@ -307,6 +356,18 @@ mod tests {
     }
 
     #[test]
+    fn the_postgres_port_is_off_where_its_address_is_empty_and_asks_for_keys_as_http_does() {
+        let config = load("[postgres]\nlisten = \"\"", &[]).unwrap();
+        assert_eq!(config.postgres.listen().unwrap(), None);
+        let config = load("", &[]).unwrap();
+        let listen = config.postgres.listen().unwrap().unwrap();
+        assert!(config.postgres.is_default() && !config.postgres_requires_keys(listen));
+        assert!(config.postgres_requires_keys("0.0.0.0:5433".parse().unwrap()));
+        let public = load("[server]\nlisten = \"0.0.0.0:8080\"", &[]).unwrap();
+        assert!(public.postgres_requires_keys(listen), "HTTP asks for keys, and Postgres does not");
+    }
+
+    #[test]
     fn a_campaign_has_its_own_hosts_under_its_name_as_it_is_written() {
         let file = "[capture]\ncampaign_redirect_hosts = [{ campaign_id = \"Spring.1\", hosts = [\"a.example\"] }]";
         let campaigns = load(file, &[]).unwrap().capture.campaign_redirect_hosts;
@@ -341,6 +402,8 @@ mod tests {
             ("[server]\nidle_timeout_ms = 5", vec![], "`server.idle_timeout_ms` is 5; use a second to an hour"),
             ("[tls]\nkey = \"key.pem\"", vec![], "`tls.certificate` and `tls.key` belong together"),
             ("[server]\nauth = \"maybe\"", vec![], "maybe"),
+            ("[postgres]\nlisten = \"5433\"", vec![], "`postgres.listen` is \"5433\"; write an address and a port"),
+            ("[postgres]\nlisten = \"0.0.0.0:5433\"", vec![], "which others can reach, and there is no TLS"),
             ("[limits]\nip_per_s = -1", vec![], "ip_per_s"),
             ("[verify]\nrecount_at = \"25:00\"", vec![], "`verify.recount_at` is \"25:00\""),
             ("[capture]\ncampaign_redirect_hosts = [{ campaign_id = \"Spring.1\", host = [] }]", vec![], "host"),

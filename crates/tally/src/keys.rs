@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tally_model::Entropy;
+use tally_wire::Verifier;
 
 pub use file::{KeyFile, Stamp};
 
@@ -52,6 +53,9 @@ pub struct Key {
     /// One round of a fast hash: slow ones are for what people make up. Of 32 random bytes nobody can try a share worth naming,
     /// and a request must not wait for a hash that is slow on purpose.
     secret_sha256: SecretHash,
+    /// The same for the Postgres wire, which asks in another way. Of keys for `query`; none of those made before it was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scram: Option<String>,
     /// Seconds since the Unix epoch.
     pub created_at_s: i64,
     pub expires_at_s: Option<i64>,
@@ -82,14 +86,19 @@ impl Key {
         entropy: &dyn Entropy,
     ) -> (Self, Token) {
         let token = Token { id: KeyId(entropy.bits() as u32), secret: random_secret(entropy) };
-        let name = name.to_owned();
-        let key = Self { id: token.id, name, scopes, secret_sha256: token.hash(), created_at_s, expires_at_s };
-        (key, token)
+        let scram = scopes.contains(&Scope::Query).then(|| Verifier::new(&token.reveal(), entropy.bits()).to_string());
+        let (id, name, secret_sha256) = (token.id, name.to_owned(), token.hash());
+        (Self { id, name, scopes, secret_sha256, scram, created_at_s, expires_at_s }, token)
     }
 
     /// In the same time whether or where they differ.
     pub fn is_proved_by(&self, token: &Token) -> bool {
         self.secret_sha256.0.ct_eq(&token.hash().0).into()
+    }
+
+    /// What the Postgres wire checks a login against.
+    pub fn verifier(&self) -> Option<Verifier> {
+        self.scram.as_ref()?.parse().ok()
     }
 
     pub fn is_expired(&self, now_s: i64) -> bool {
@@ -218,7 +227,7 @@ mod tests {
     fn what_is_kept_does_not_hold_the_secret() {
         let (key, token) = key(1, Some(7));
         let kept = serde_json::to_string(&key).unwrap();
-        assert!(!kept.contains(&hex(&token.secret)), "{kept}");
+        assert!(!kept.contains(&hex(&token.secret)) && kept.contains("SCRAM-SHA-256$4096:"), "{kept}");
         assert_eq!(serde_json::from_str::<Key>(&kept).unwrap(), key);
     }
 

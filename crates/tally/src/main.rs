@@ -45,6 +45,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Send(arguments) => return commands::send::run(arguments).await,
         Command::Generate(arguments) => commands::generate::run(&arguments)?,
         Command::Query(arguments) => commands::query::run(arguments).await?,
+        Command::Sql(arguments) => commands::sql::run(arguments).await?,
         Command::Verify(arguments) => return commands::verify::run(arguments).await,
         Command::Rebuild(arguments) => commands::rebuild::run(&arguments).await?,
         Command::Replay(arguments) => return commands::replay::run(&arguments).await,

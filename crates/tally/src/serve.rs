@@ -6,6 +6,7 @@ mod admin;
 mod door;
 mod maintenance;
 mod operations;
+mod postgres;
 mod recount;
 mod refresh;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -23,7 +24,7 @@ use axum::response::IntoResponse;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use tally_api::{Api, ApiMetrics};
+use tally_api::{Api, ApiMetrics, Exports};
 use tally_capture::{Capture, CaptureMetrics, CaptureParts, HashKey, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
 use tally_lake::Lake;
@@ -90,7 +91,7 @@ impl Server {
         let admin = Admin { lake: lake.clone(), journal: journal.clone(), clock: clock.clone() };
         let capture = Arc::new(Capture::new(CaptureParts {
             journal: journal.clone(),
-            clock,
+            clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
             key,
             signing_keys: Some(folder.signing_keys()),
@@ -98,12 +99,19 @@ impl Server {
             limits,
             metrics: CaptureMetrics::register(&mut registry),
         })?);
-        let query = LakeQuery::new(lake.queries(), progress.subscribe(), dedup_ttl_s);
-        let api = Api::new(Arc::new(query), ApiMetrics::register(&mut registry));
         let door_metrics = DoorMetrics::register(&mut registry);
+        let sql = lake.sql()?;
+        let postgres =
+            postgres::open(config, sql.clone(), keyring.clone(), clock.clone(), &door_metrics, &mut registry)?;
+        let query = Arc::new(LakeQuery::new(lake.queries(), sql, progress.subscribe(), dedup_ttl_s));
+        let exports = Exports::open(folder.exports(), query.clone(), clock, Arc::new(SystemEntropy), &mut registry)
+            .with_context(|| format!("cannot open the folder of exports `{}`", folder.exports().display()))?;
+        let api = Api::new(query, ApiMetrics::register(&mut registry));
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
-        let questions =
-            tally_api::router(api).merge(admin::router(Arc::new(admin))).merge(operations::router(operations));
+        let questions = tally_api::router(api)
+            .merge(tally_api::exports_router(exports.clone()))
+            .merge(admin::router(Arc::new(admin)))
+            .merge(operations::router(operations));
         let routes = tally_capture::router(capture.clone()).merge(aside(questions)).layer(AccessLayer(access));
 
         let door = Door::open(config, routes, tally_capture::gather_receipts_here, &door_metrics)?;
@@ -118,9 +126,11 @@ impl Server {
                 tokio::spawn(maintenance.run()),
                 tokio::spawn(refresh::run(capture)),
                 tokio::spawn(access::keep_up(keyring)),
+                tokio::spawn(exports.keep_up()),
             ]
             .into_iter()
             .chain(recount.map(|recount| tokio::spawn(recount.run())))
+            .chain(postgres.map(tokio::spawn))
             .collect(),
         })
     }

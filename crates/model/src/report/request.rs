@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::{Dimension, GroupBy, Metric};
+use crate::Format;
 
 /// Rows that a report may answer with when no `limit` is given, and at most.
 const LIMIT_DEFAULT: usize = 10_000;
@@ -98,13 +99,6 @@ pub struct OrderBy {
 pub enum Direction {
     Ascending,
     Descending,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    #[default]
-    Json,
-    Csv,
 }
 
 impl Report {
@@ -211,11 +205,8 @@ fn limit(limit: Option<usize>) -> Result<usize, ReportError> {
 }
 
 fn format(name: Option<&str>) -> Result<Format, ReportError> {
-    match name {
-        None | Some("json") => Ok(Format::Json),
-        Some("csv") => Ok(Format::Csv),
-        Some(other) => Err(unknown("format".to_owned(), other, vec!["json", "csv"])),
-    }
+    let Some(name) = name else { return Ok(Format::default()) };
+    Format::parse(name).ok_or_else(|| unknown("format".to_owned(), name, Format::ALL.map(Format::as_str).to_vec()))
 }
 
 fn parse_all<T: PartialEq>(

@@ -1,6 +1,7 @@
 //! The arguments of `tally bench`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -54,5 +55,17 @@ pub enum BenchCommand {
         /// Requests at once
         #[arg(long, default_value_t = 4)]
         concurrency: u16,
+    },
+    /// Ten questions in SQL over the raw events of a data folder, beside DuckDB on the same files
+    Sql {
+        /// The data folder
+        #[arg(long, value_name = "DIR", default_value = "./tally-data")]
+        data: PathBuf,
+        /// A Python that has the package duckdb
+        #[arg(long, value_name = "PYTHON", default_value = "python3")]
+        python: String,
+        /// Rounds that count, taken in turn; the median is shown
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
     },
 }

@@ -30,6 +30,7 @@ Examples:
   tally query clicks --by day --where country=DE,AT --from 2026-03-01 --zone Europe/Berlin
   tally query gross_clicks,duplicate_clicks,invalid_clicks --by campaign_id,month --format csv
   tally query users --by country --data ./tally-data
+  tally query clicks,cost_micros --by campaign_id,day --output clicks.parquet
 
 Metrics:
   impressions, clicks, conversions (counted), and the same with gross_, duplicate_, invalid_,
@@ -39,6 +40,18 @@ Dimensions:
   campaign_id, ad_id, variant, country, region, age_group, gender, device, os, browser,
   currency, placement_id, publisher_id, segment, kind, reason;
   and minute, hour, day, week, month";
+
+pub const SQL: &str = "\
+Examples:
+  tally sql 'SELECT * FROM campaign_day ORDER BY bucket DESC LIMIT 10'
+  tally sql 'SELECT country, sum(clicks) FROM geo_month GROUP BY 1' --format csv
+  tally sql 'SELECT * FROM events' --output events.parquet
+  tally sql 'SELECT users(users_sketch) FROM sketches.campaign_day' --data ./tally-data
+
+Views:
+  events; campaign_, geo_, audience_ and device_, each with minute, hour, day and month:
+  `bucket`, dimensions, metrics. Money is in millionths; quotients are yours to compute:
+  sum(clicks) * 1.0 / nullif(sum(impressions), 0)";
 
 pub const VERIFY: &str = "\
 Examples:
@@ -93,12 +106,22 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
 
+    /// As a shell splits them, as far as examples go: at spaces that stand in no quotes.
+    fn words_of(line: &str) -> Vec<String> {
+        let parts = line.split('\'').enumerate();
+        let words = parts.flat_map(|(at, part)| match at % 2 {
+            1 => vec![part.to_owned()],
+            _ => part.split_whitespace().map(str::to_owned).collect(),
+        });
+        words.collect()
+    }
+
     #[test]
     fn every_example_is_a_command_that_the_parser_takes() {
         let mut tried = 0;
-        for text in [SERVE, SEND, GENERATE, QUERY, VERIFY, KEYS, WHY, SIGN_LINK, TAG, CHECK_CONFIG] {
+        for text in [SERVE, SEND, GENERATE, QUERY, SQL, VERIFY, KEYS, WHY, SIGN_LINK, TAG, CHECK_CONFIG] {
             for line in text.lines().filter_map(|line| line.strip_prefix("  tally ")) {
-                let words = std::iter::once("tally").chain(line.split_whitespace());
+                let words = std::iter::once("tally".to_owned()).chain(words_of(line));
                 assert!(Cli::try_parse_from(words).is_ok(), "`tally {line}` is not understood");
                 tried += 1;
             }

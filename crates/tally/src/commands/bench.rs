@@ -10,6 +10,7 @@ mod load;
 mod nginx;
 mod overload;
 mod pipeline;
+mod sql;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
             overload::run(overload::Options { time, clicks_per_second, behind_bytes }).await
         }
         BenchCommand::Pipeline { events, concurrency } => pipeline::run(events, concurrency).await,
+        BenchCommand::Sql { data, python, rounds } => sql::run(sql::Options { data, python, rounds }).await,
     }
 }
 

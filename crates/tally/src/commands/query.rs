@@ -10,6 +10,7 @@ use tally_model::report::{FilterRequest, OrderRequest, Report, ReportRequest};
 use tally_model::{Clock, SystemClock};
 
 use super::say;
+use super::sql::{format_of, write_file};
 use crate::cli::{OutputFormat, QueryArguments};
 use crate::client::Source;
 
@@ -17,6 +18,10 @@ pub async fn run(arguments: QueryArguments) -> Result<()> {
     let source = Source::of(&arguments.place).await?;
     let request = request(&arguments)?;
     let columns: Vec<&str> = Report::try_from(&request)?.columns().collect();
+    if let Some(file) = &arguments.output {
+        let format = format_of(file)?;
+        return write_file(file, async |out| source.report_as(&request, format, out).await).await;
+    }
     let answer = source.report(&request).await?;
     match arguments.format {
         OutputFormat::Json => say(serde_json::to_string_pretty(&answer)?),
@@ -103,7 +108,7 @@ fn rows(answer: &Value) -> impl Iterator<Item = &Value> {
     answer["rows"].as_array().into_iter().flatten()
 }
 
-fn plain(value: &Value) -> String {
+pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

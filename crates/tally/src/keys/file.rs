@@ -12,7 +12,8 @@ use tally_model::Entropy;
 
 use super::{KEYS_MAX, Key, is_name};
 
-const VERSION: u32 = 1;
+/// The second has verifiers for the Postgres wire.
+const VERSION: u32 = 2;
 
 #[derive(Debug, Clone)]
 pub struct KeyFile(PathBuf);
@@ -59,8 +60,8 @@ impl KeyFile {
         let contents: Contents =
             serde_json::from_slice(&text).with_context(|| format!("the API keys in `{path}` are damaged; {cure}"))?;
         ensure!(
-            contents.version == VERSION,
-            "the API keys in `{path}` have version {}, this binary reads {VERSION}; run the newer binary that wrote them",
+            (1..=VERSION).contains(&contents.version),
+            "the API keys in `{path}` have version {}, this binary reads up to {VERSION}; run the newer binary that wrote them",
             contents.version
         );
         let keys = contents.keys;
@@ -149,7 +150,9 @@ mod tests {
         };
         check(&whole[..whole.len() / 2], "are damaged; restore the file");
         check(&whole.replace("\"a\"", "\"two words\""), "are damaged");
+        fs::write(file.path(), whole.replace("\"version\": 2", "\"version\": 1")).unwrap();
+        assert_eq!(file.read().unwrap().len(), 1, "a file of before is not read");
         check(&whole.replace("ingest", "root"), "unknown variant `root`");
-        check(&whole.replace("\"version\": 1", "\"version\": 2"), "run the newer binary");
+        check(&whole.replace("\"version\": 2", "\"version\": 3"), "run the newer binary");
     }
 }

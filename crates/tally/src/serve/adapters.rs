@@ -1,10 +1,12 @@
 //! Between crates that do not know each other: the lake as the pipeline's sink, and as what answers the api.
 
 use async_trait::async_trait;
-use tally_api::{Freshness, Query, QueryError};
-use tally_lake::{FirstSighting, Lake, LakeError, Queries, WantedSightings};
+use bytes::Bytes;
+use futures::StreamExt;
+use tally_api::{Freshness, Query, QueryError, SqlQuestion, Table};
+use tally_lake::{FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimits, WantedSightings, encode_answer};
 use tally_model::report::{Answer, Report};
-use tally_model::{Cell, CheckReport, Days, EventId, Fact, Life, Partition, Positions, Quarantined, Reason};
+use tally_model::{Cell, CheckReport, Days, EventId, Fact, Format, Life, Partition, Positions, Quarantined, Reason};
 use tally_pipeline::{Batch, PersonsClick, Progress, Sighting, Sink, SinkError, Wanted};
 use tokio::sync::watch;
 
@@ -74,13 +76,14 @@ impl Sink for LakeSink {
 
 pub(crate) struct LakeQuery {
     queries: Queries,
+    sql: Sql,
     progress: watch::Receiver<Progress>,
     dedup_ttl_s: u64,
 }
 
 impl LakeQuery {
-    pub fn new(queries: Queries, progress: watch::Receiver<Progress>, dedup_ttl_s: u64) -> Self {
-        Self { queries, progress, dedup_ttl_s }
+    pub fn new(queries: Queries, sql: Sql, progress: watch::Receiver<Progress>, dedup_ttl_s: u64) -> Self {
+        Self { queries, sql, progress, dedup_ttl_s }
     }
 }
 
@@ -88,6 +91,18 @@ fn query_error(error: LakeError) -> QueryError {
     match error {
         LakeError::Report(asked) => QueryError::Asked(asked),
         other => QueryError::Failed(other.to_string()),
+    }
+}
+
+fn sql_error(error: SqlError) -> QueryError {
+    let what = error.to_string();
+    match error {
+        SqlError::Statement(_) | SqlError::Refused { .. } => QueryError::Statement(what),
+        SqlError::Busy => QueryError::Busy(what),
+        SqlError::TooLong { .. } | SqlError::TooLarge { .. } | SqlError::TooManyRows { .. } => {
+            QueryError::OverLimit(what)
+        }
+        SqlError::Cancelled | SqlError::Failed(_) => QueryError::Failed(what),
     }
 }
 
@@ -99,6 +114,18 @@ impl Query for LakeQuery {
 
     async fn report(&self, report: &Report) -> Result<Answer, QueryError> {
         self.queries.report(report).await.map_err(query_error)
+    }
+
+    fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError> {
+        encode_answer(answer, format).map_err(sql_error)
+    }
+
+    async fn sql(&self, question: SqlQuestion) -> Result<Table, QueryError> {
+        let limits = SqlLimits { time: question.time_limit, rows: question.rows_max };
+        let rows = self.sql.run(&question.statement, limits).await.map_err(sql_error)?;
+        let (columns, table_version) = (rows.columns(), rows.table_version());
+        let body = rows.encoded(question.format).map(|chunk| chunk.map_err(sql_error)).boxed();
+        Ok(Table { columns, table_version, body })
     }
 
     async fn check(&self, recount: bool) -> Result<CheckReport, QueryError> {

@@ -7,7 +7,7 @@ mod connections;
 mod listener;
 mod metrics;
 mod stream;
-mod tls;
+pub(crate) mod tls;
 mod workers;
 
 use std::io;
@@ -45,7 +45,7 @@ pub(crate) struct Door {
 impl Door {
     /// `prepare_worker` runs on each thread that serves connections before the first comes.
     pub fn open(config: &Config, routes: Router, prepare_worker: fn(), metrics: &DoorMetrics) -> Result<Self> {
-        let tls = Tls::open(&config.tls, metrics)?;
+        let tls = Tls::open(&config.tls, tls::HTTP, metrics)?;
         let idle = Duration::from_millis(config.server.idle_timeout_ms);
         let workers = Arc::new(Workers::start(prepare_worker)?);
         let listener = workers.within(|| Listener::open(config.server.listen))?;

@@ -8,15 +8,18 @@ use super::server::{Server, click, ndjson};
 
 /// A Python with `deltalake` and `duckdb`; `.ci/run` makes one and names it here.
 fn python() -> Option<String> {
+    python_with("deltalake, duckdb, pyarrow", "deltalake duckdb pyarrow")
+}
+
+/// A Python that has these modules, which these packages bring.
+pub fn python_with(modules: &str, packages: &str) -> Option<String> {
     let python = std::env::var("TALLY_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let found = Command::new(&python).args(["-c", "import deltalake, duckdb, pyarrow"]).output();
+    let found = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
     if found.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    assert!(std::env::var("CI").is_err(), "CI must have the peers: pip install deltalake duckdb pyarrow");
-    eprintln!(
-        "SKIPPED: {python} has no deltalake, duckdb and pyarrow; install them with pip, or set TALLY_TEST_PYTHON"
-    );
+    assert!(std::env::var("CI").is_err(), "CI must have the peers: pip install {packages}");
+    eprintln!("SKIPPED: {python} has no {modules}; install them with pip, or set TALLY_TEST_PYTHON");
     None
 }
 

@@ -74,8 +74,12 @@ impl Server {
             .user_agent("Mozilla/5.0 (X11; Linux x86_64) Firefox/127.0")
             .build()
             .into();
-        // First, so that the test's own win.
-        let defaults = [("TALLY__PIPELINE__COMMIT_AFTER_MS", "200"), ("TALLY__LOG__LEVEL", "warn")];
+        // First, so that the test's own win. Of the Postgres port there is one a machine, so only tests of it open one.
+        let defaults = [
+            ("TALLY__PIPELINE__COMMIT_AFTER_MS", "200"),
+            ("TALLY__LOG__LEVEL", "warn"),
+            ("TALLY__POSTGRES__LISTEN", ""),
+        ];
         launch.settings.splice(0..0, defaults.map(|(name, value)| (name, value.to_owned())));
         Self { folder: tempfile::tempdir().unwrap(), port, socket, process: None, http, launch }
     }
@@ -138,6 +142,15 @@ impl Server {
 
     fn id(&self) -> u32 {
         self.process.as_ref().unwrap().id()
+    }
+
+    /// CPU time of the process, so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        // User and system, in hundredths of a second.
+        let ticks: u64 = [11, 12].into_iter().map(|at| fields[at].parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// From now on, and until the next call.
@@ -209,6 +222,10 @@ impl Server {
         let mut answer = request.call().unwrap();
         let body = answer.body_mut().read_to_vec().unwrap();
         (answer.status().as_u16(), answer.headers().clone(), String::from_utf8_lossy(&body).into_owned())
+    }
+
+    pub fn delete(&self, path: &str) -> u16 {
+        self.http.delete(self.url(path)).call().unwrap().status().as_u16()
     }
 
     pub fn post(&self, path: &str, body: impl AsRef<[u8]>, headers: &[(&str, &str)]) -> (u16, String) {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use tally_wire::Verifier;
 use tracing::{error, info};
 
 use super::Refusal;
@@ -82,6 +83,16 @@ impl Keyring {
         }
         last_used.set(now_s);
         Ok(key.id)
+    }
+
+    /// What a login of the Postgres wire is checked against: a key's name that may ask now, and is good for logging in.
+    pub fn verifier(&self, name: &str, now_s: i64) -> Option<Verifier> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let known = keys.values().find(|known| known.key.name == name)?;
+        let may_ask = known.key.scopes.contains(&Scope::Query) && !known.key.is_expired(now_s);
+        let verifier = known.key.verifier().filter(|_| may_ask)?;
+        known.last_used.set(now_s);
+        Some(verifier)
     }
 
     /// Reads the file again if it changed. One that cannot be read changes nothing: half a file must lock nobody out.

@@ -93,7 +93,7 @@ impl House {
 }
 
 /// Each endpoint, and the scope that it takes; none where it is open.
-const ENDPOINTS: [(&str, Option<Scope>); 16] = [
+const ENDPOINTS: [(&str, Option<Scope>); 18] = [
     ("/healthz", None),
     ("/readyz", None),
     ("/v1/click?campaign_id=c", None),
@@ -104,6 +104,8 @@ const ENDPOINTS: [(&str, Option<Scope>); 16] = [
     ("/v1/events/batch", Some(Scope::Ingest)),
     ("/v1/events/0199aa00-0000-7000-8000-000000000001", Some(Scope::Query)),
     ("/v1/query", Some(Scope::Query)),
+    ("/v1/sql", Some(Scope::Query)),
+    ("/v1/exports/0/file", Some(Scope::Query)),
     ("/v1/verify", Some(Scope::Query)),
     ("/v1/quarantine", Some(Scope::Query)),
     ("/metrics", Some(Scope::Query)),

@@ -20,8 +20,13 @@ use crate::config::TlsConfig;
 /// How often the files are looked at. A certificate is renewed weeks before it ends.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-pub(super) struct Tls {
+/// What is spoken behind TLS, as it is called in the handshake.
+pub(crate) const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
+pub(crate) const POSTGRES: &[&[u8]] = &[b"postgresql"];
+
+pub(crate) struct Tls {
     files: TlsConfig,
+    protocols: &'static [&'static [u8]],
     loaded: Mutex<Loaded>,
     metrics: DoorMetrics,
 }
@@ -40,13 +45,17 @@ struct Pem {
 
 impl Tls {
     /// None where no certificate is configured.
-    pub fn open(files: &TlsConfig, metrics: &DoorMetrics) -> Result<Option<Arc<Self>>> {
+    pub fn open(
+        files: &TlsConfig,
+        protocols: &'static [&'static [u8]],
+        metrics: &DoorMetrics,
+    ) -> Result<Option<Arc<Self>>> {
         if !files.is_on() {
             return Ok(None);
         }
         let pem = Pem::read(files)?;
-        let loaded = Mutex::new(Loaded { config: server_config(files, &pem)?, seen: Ok(pem) });
-        Ok(Some(Arc::new(Self { files: files.clone(), loaded, metrics: metrics.clone() })))
+        let loaded = Mutex::new(Loaded { config: server_config(files, protocols, &pem)?, seen: Ok(pem) });
+        Ok(Some(Arc::new(Self { files: files.clone(), protocols, loaded, metrics: metrics.clone() })))
     }
 
     /// For one handshake, with the certificate of this moment.
@@ -75,7 +84,7 @@ impl Tls {
             return;
         }
         let taken = match &read {
-            Ok(pem) => server_config(&self.files, pem).map_err(|error| format!("{error:#}")),
+            Ok(pem) => server_config(&self.files, self.protocols, pem).map_err(|error| format!("{error:#}")),
             Err(why) => Err(why.clone()),
         };
         loaded.seen = read;
@@ -102,7 +111,7 @@ impl Pem {
     }
 }
 
-fn server_config(files: &TlsConfig, pem: &Pem) -> Result<Arc<ServerConfig>> {
+fn server_config(files: &TlsConfig, protocols: &[&[u8]], pem: &Pem) -> Result<Arc<ServerConfig>> {
     let (certificate, key) = (files.certificate.display(), files.key.display());
     let chain = CertificateDer::pem_slice_iter(&pem.certificate).collect::<Result<Vec<_>, _>>();
     let chain =
@@ -116,6 +125,6 @@ fn server_config(files: &TlsConfig, pem: &Pem) -> Result<Arc<ServerConfig>> {
         .with_no_client_auth()
         .with_single_cert(chain, key_der)
         .with_context(|| format!("the certificate in `{certificate}` and the key in `{key}` do not make a pair"))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }
