@@ -65,6 +65,8 @@ pub(crate) static EVENTS_FILE: LazyLock<SchemaRef> = LazyLock::new(|| {
         optional("gpp_sid", DataType::Utf8),
         optional("us_privacy", DataType::Utf8),
         optional("gpc", DataType::Boolean),
+        optional("txn_id", DataType::Utf8),
+        optional("status", DataType::Utf8),
     ]))
 });
 

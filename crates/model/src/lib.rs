@@ -4,6 +4,7 @@
 //! runtimes, HTTP and Arrow belong to the crates that use these words.
 
 mod clock;
+mod conversion;
 mod days;
 mod device;
 mod event;
@@ -22,6 +23,7 @@ mod verdict;
 mod window;
 
 pub use clock::{Clock, Entropy, ManualClock, SeededEntropy, SystemClock, SystemEntropy};
+pub use conversion::ConversionStatus;
 pub use days::{Days, DaysError};
 pub use device::{Device, is_link_preview};
 pub use event::{Event, EventId, Kind, Purpose};

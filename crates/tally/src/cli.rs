@@ -108,6 +108,15 @@ pub enum Command {
     /// within seconds, and needs no restart.
     #[command(after_long_help = examples::SIGN_LINK)]
     SignLink(SignLinkArguments),
+    /// Print the address that an affiliate network, a shop or a partner reports conversions to, with the token that lets it in
+    ///
+    /// The token is for one campaign, or without --campaign for all. It is made of a key in `signing.keys` in the data folder,
+    /// and good until that key is removed from there. Whoever has it can report conversions: give each partner only its own.
+    ///
+    /// The network fills in the click's id that it got with the click, its own number of the transaction, the amount, and
+    /// whether it is approved, pending or rejected. What it repeats is counted once.
+    #[command(after_long_help = examples::POSTBACK_URL)]
+    PostbackUrl(PostbackUrlArguments),
     /// Print the HTML element that loads the tag: impressions when they are seen, clicks with where they were
     ///
     /// It names the version of the tag that this binary serves, and insists on its hash. On the page, every element with
@@ -472,6 +481,25 @@ pub struct WhyArguments {
     pub json: bool,
     #[command(flatten)]
     pub place: WhereArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct PostbackUrlArguments {
+    /// The campaign that the token is for [default: all; the conversions are those of their clicks' campaigns]
+    #[arg(long, value_name = "ID")]
+    pub campaign: Option<String>,
+    /// The network's own macro for a parameter, such as click_id={aff_sub} or txn_id=[order_id]; empty leaves it out
+    #[arg(long, value_name = "NAME=MACRO")]
+    pub set: Vec<String>,
+    /// The key to make the token with, by its id [default: the last one of the file]
+    #[arg(long, value_name = "ID")]
+    pub key: Option<String>,
+    /// The address under which servers reach this one
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub server: String,
+    /// The data folder
+    #[arg(long, value_name = "DIR", default_value = "./tally-data")]
+    pub data: PathBuf,
 }
 
 #[derive(Debug, Args)]
