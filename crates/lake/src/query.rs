@@ -1,8 +1,11 @@
 //! Questions: reports, checks, and the life of one event. All of one question is answered from one view of both tables.
 
+mod attributed;
 mod bucket;
 mod check;
+mod check_attributions;
 mod compare;
+mod conversions;
 mod life;
 mod plan;
 mod provider;
@@ -23,6 +26,7 @@ use crate::writer::LakeView;
 
 pub(crate) use check::is_within_error;
 pub(crate) use plan::Source;
+pub(crate) use report::{day, time};
 
 /// Memory that running queries may hold together; one that needs more fails, and the others go on.
 const MEMORY_BYTES: usize = 2 << 30;
@@ -60,7 +64,7 @@ impl Queries {
         self.view.borrow().clone()
     }
 
-    fn table(&self, table: &TableVersion, partition_columns: &[&str]) -> Result<DataFrame> {
+    pub(crate) fn table(&self, table: &TableVersion, partition_columns: &[&str]) -> Result<DataFrame> {
         let provider = provider::FileTable::new(table.clone(), partition_columns);
         Ok(self.session.read_table(Arc::new(provider))?)
     }

@@ -85,8 +85,8 @@ pub enum Command {
     /// Events that could not be attributed or read: list them, look into one, mend them and send them again
     ///
     /// An event in quarantine is kept and not counted, for one of these reasons: click_unresolved (a conversion that names a
-    /// click and no campaign), undecodable (a record that this binary cannot read, such as a newer one's), judging_failed (a
-    /// rule failed on it). It never keeps later events from being counted.
+    /// click and no campaign, and counts by attribution), not_approved (a postback that is pending or rejected), undecodable (a
+    /// record that this binary cannot read, such as a newer one's), judging_failed (a rule failed on it). It never keeps later events from being counted.
     Quarantine(QuarantineArguments),
     /// API keys: make one, list them, revoke one
     ///
@@ -299,11 +299,32 @@ pub struct QueryArguments {
     /// At most so many rows
     #[arg(long, default_value_t = 1_000)]
     pub limit: usize,
+    /// Conversions and revenue by the click or view that they are owed to, booked on its date or on their own [default: by
+    /// their own fields]
+    #[arg(long, value_enum, value_name = "DATE")]
+    pub attribution: Option<BookingArgument>,
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
     pub format: OutputFormat,
     #[command(flatten)]
     pub place: WhereArguments,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum BookingArgument {
+    ClickDate,
+    ConversionDate,
+}
+
+impl BookingArgument {
+    /// As requests have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            BookingArgument::ClickDate => "click_date",
+            BookingArgument::ConversionDate => "conversion_date",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -378,7 +399,7 @@ pub struct QuarantineArguments {
 pub enum QuarantineCommand {
     /// The newest events in quarantine, and why they are there
     List {
-        /// Only those for this reason: click_unresolved, undecodable or judging_failed
+        /// Only those for this reason: click_unresolved, not_approved, undecodable or judging_failed
         #[arg(long)]
         reason: Option<String>,
         /// At most so many

@@ -3,6 +3,7 @@
 mod access;
 pub(crate) mod adapters;
 mod admin;
+mod attribution;
 mod door;
 mod maintenance;
 mod operations;
@@ -38,6 +39,7 @@ use crate::keys::KeyFile;
 use access::{Access, AccessLayer, AccessParts, Keyring};
 use adapters::{LakeQuery, LakeSink};
 use admin::Admin;
+use attribution::{Attribution, AttributionMetrics};
 pub(crate) use door::{Door, DoorMetrics};
 use maintenance::Maintenance;
 use operations::Operations;
@@ -87,6 +89,14 @@ impl Server {
         let recount = config.verify.recount_at_s()?;
         let recount = recount.map(|at_s| Recount::new(lake.clone(), clock.clone(), at_s, dedup_ttl_s, metrics));
 
+        let attribution = Attribution {
+            lake: lake.clone(),
+            clock: clock.clone(),
+            windows: config.attribution.windows(),
+            progress: progress.subscribe(),
+            metrics: AttributionMetrics::register(&mut registry),
+        };
+
         let admin = Admin { lake: lake.clone(), journal: journal.clone(), clock: clock.clone() };
         let capture = Arc::new(Capture::new(CaptureParts {
             journal: journal.clone(),
@@ -116,6 +126,7 @@ impl Server {
             pipeline: pipeline.thread,
             beside: [
                 tokio::spawn(maintenance.run()),
+                tokio::spawn(attribution.run()),
                 tokio::spawn(refresh::run(capture)),
                 tokio::spawn(access::keep_up(keyring)),
             ]

@@ -4,6 +4,7 @@
 mod audit;
 mod bad_input;
 mod commands;
+mod conversions;
 mod correct;
 mod crash;
 mod door;
