@@ -6,6 +6,7 @@
 
 mod rows;
 mod search;
+mod told;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

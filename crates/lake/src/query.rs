@@ -25,6 +25,7 @@ use crate::table::TableVersion;
 use crate::writer::LakeView;
 
 pub(crate) use check::is_within_error;
+pub(crate) use conversions::conversion_row;
 pub(crate) use plan::Source;
 pub(crate) use report::{day, time};
 

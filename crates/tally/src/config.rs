@@ -14,6 +14,8 @@ use tally_journal::{Claim, OsFolder, Storage};
 use tally_model::{AttributionWindows, Entropy, SystemEntropy};
 use tally_pipeline::{DedupOptions, PipelineSettings};
 
+use crate::outbound::OutboundConfig;
+
 pub const DEFAULTS: &str = include_str!("default.toml");
 
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +29,7 @@ pub struct Config {
     pub pipeline: PipelineConfig,
     pub lake: LakeConfig,
     pub attribution: AttributionConfig,
+    pub outbound: OutboundConfig,
     pub verify: VerifyConfig,
     pub log: LogConfig,
 }
@@ -237,6 +240,7 @@ impl Config {
                 bail!("`attribution.{name}` is {days}; use 1 to 365");
             }
         }
+        self.outbound.templates()?;
         self.verify.recount_at_s()?;
         Ok(())
     }
@@ -288,6 +292,10 @@ impl DataFolder {
 
     pub fn dedup(&self) -> PathBuf {
         self.0.join("dedup")
+    }
+
+    pub fn outbound(&self) -> PathBuf {
+        self.0.join("outbound")
     }
 
     pub fn signing_keys(&self) -> PathBuf {

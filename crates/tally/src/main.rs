@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod keys;
 mod logging;
+mod outbound;
 mod rebuild;
 mod resubmit;
 mod serve;

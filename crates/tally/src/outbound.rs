@@ -21,13 +21,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tally_lake::Lake;
+use tally_lake::{Lake, LakeError};
 use tally_model::{Clock, Entropy};
 use tracing::{error, warn};
 
-pub(crate) use self::template::{OutboundConfig, Templates};
 use ledger::{Entry, GivenUp, Ledger, Outcome};
 use sender::{Sender, Sent};
+use template::Templates;
+pub(crate) use template::{OutboundConfig, encoded};
 
 /// Tries at once.
 const AT_ONCE: usize = 32;
@@ -77,7 +78,11 @@ pub(crate) struct OutboundParts {
 
 impl Outbound {
     /// None where no campaign has an address.
-    pub fn open(config: &OutboundConfig, parts: OutboundParts, registry: &mut Registry) -> anyhow::Result<Option<Self>> {
+    pub fn open(
+        config: &OutboundConfig,
+        parts: OutboundParts,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Option<Self>> {
         let templates = config.templates()?;
         if templates.is_empty() {
             return Ok(None);
@@ -168,7 +173,14 @@ impl Outbound {
             return Ok(false);
         }
         let version = followed + 1;
-        let conversions = self.lake.attributed_in(version).await?;
+        let conversions = match self.lake.attributed_in(version).await {
+            // Trying again would find the same, and nothing would be told any more.
+            Err(cause @ LakeError::Damaged { .. }) => {
+                error!(version, %cause, "a version of `attributions` cannot be read, and what it owes is not told; see `GET /v1/conversions`");
+                Vec::new()
+            }
+            found => found?,
+        };
         let owed = conversions.iter().filter_map(|conversion| self.templates.owed(conversion));
         let entries = owed.chain([Entry::Followed { version }]).collect();
         self.ledger.write(entries).await?;

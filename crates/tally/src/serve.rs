@@ -36,6 +36,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Config, DataFolder};
 use crate::keys::KeyFile;
+use crate::outbound::{self, Outbound, OutboundParts};
 use access::{Access, AccessLayer, AccessParts, Keyring};
 use adapters::{LakeQuery, LakeSink};
 use admin::Admin;
@@ -97,6 +98,15 @@ impl Server {
             metrics: AttributionMetrics::register(&mut registry),
         };
 
+        let parts = OutboundParts {
+            lake: lake.clone(),
+            clock: clock.clone(),
+            entropy: Arc::new(SystemEntropy),
+            folder: folder.outbound(),
+        };
+        let outbound = Outbound::open(&config.outbound, parts, &mut registry)?;
+        let told = outbound.as_ref().map(Outbound::listed).unwrap_or_default();
+
         let admin = Admin { lake: lake.clone(), journal: journal.clone(), clock: clock.clone() };
         let capture = Arc::new(Capture::new(CaptureParts {
             journal: journal.clone(),
@@ -112,8 +122,10 @@ impl Server {
         let api = Api::new(Arc::new(query), ApiMetrics::register(&mut registry));
         let door_metrics = DoorMetrics::register(&mut registry);
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
-        let questions =
-            tally_api::router(api).merge(admin::router(Arc::new(admin))).merge(operations::router(operations));
+        let questions = tally_api::router(api)
+            .merge(admin::router(Arc::new(admin)))
+            .merge(operations::router(operations))
+            .merge(outbound::router(told));
         let routes = tally_capture::router(capture.clone()).merge(aside(questions)).layer(AccessLayer(access));
 
         let door = Door::open(config, routes, tally_capture::gather_receipts_here, &door_metrics)?;
@@ -132,6 +144,7 @@ impl Server {
             ]
             .into_iter()
             .chain(recount.map(|recount| tokio::spawn(recount.run())))
+            .chain(outbound.map(|outbound| tokio::spawn(outbound.run())))
             .collect(),
         })
     }

@@ -27,14 +27,14 @@ impl Queries {
         let mut found = Vec::new();
         for batch in rows.sort(newest)?.limit(0, Some(filter.limit))?.collect().await? {
             for at in 0..batch.num_rows() {
-                found.push(listed(&batch, at)?);
+                found.push(conversion_row(&batch, at)?);
             }
         }
         Ok(found)
     }
 }
 
-fn listed(rows: &RecordBatch, at: usize) -> Result<ConversionRow> {
+pub(crate) fn conversion_row(rows: &RecordBatch, at: usize) -> Result<ConversionRow> {
     let columns = Columns(rows);
     let text = |name| -> Result<Option<String>> {
         let column = columns.texts(name)?;

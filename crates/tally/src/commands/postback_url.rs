@@ -7,6 +7,7 @@ use tally_model::SystemEntropy;
 use super::say;
 use crate::cli::PostbackUrlArguments;
 use crate::config::DataFolder;
+use crate::outbound::encoded;
 
 /// What a postback says, and the macro that stands for it unless the network has another.
 const PARAMETERS: [&str; 5] = ["click_id", "txn_id", "amount", "currency", "status"];
@@ -33,12 +34,7 @@ pub fn run(arguments: &PostbackUrlArguments) -> Result<()> {
 fn query(arguments: &PostbackUrlArguments) -> Result<String> {
     let mut parameters: Vec<(&str, String)> = Vec::new();
     if let Some(campaign_id) = &arguments.campaign {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        let encoded = campaign_id.bytes().map(|byte| match is_plain(byte) {
-            true => char::from(byte).to_string(),
-            false => format!("%{byte:02X}"),
-        });
-        parameters.push(("campaign_id", encoded.collect()));
+        parameters.push(("campaign_id", encoded(campaign_id)));
     }
     parameters.extend(PARAMETERS.map(|name| (name, format!("{{{name}}}"))));
     for set in &arguments.set {

@@ -14,7 +14,8 @@ impl Resolve for PublicOnly {
             let found: Vec<_> =
                 tokio::net::lookup_host((name.as_str(), 0)).await?.filter(|address| is_public(address.ip())).collect();
             if found.is_empty() {
-                let why = format!("`{}` has no public address; outbound.allow_private lets others be called", name.as_str());
+                let why =
+                    format!("`{}` has no public address; outbound.allow_private lets others be called", name.as_str());
                 return Err(why.into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
@@ -67,8 +68,22 @@ mod tests {
     #[test]
     fn no_address_of_our_own_network_is_called_in_any_spelling() {
         for host in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "255.255.255.255",
-            "224.0.0.1", "[::1]", "[::]", "[fe80::1]", "[fc00::1]", "[::ffff:10.0.0.1]", "[64:ff9b::a00:1]", "[2002:a00:1::]",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.64.0.1",
+            "255.255.255.255",
+            "224.0.0.1",
+            "[::1]",
+            "[::]",
+            "[fe80::1]",
+            "[fc00::1]",
+            "[::ffff:10.0.0.1]",
+            "[64:ff9b::a00:1]",
+            "[2002:a00:1::]",
         ] {
             assert!(!may_be_called(host), "{host} would be called");
         }

@@ -1,5 +1,6 @@
 //! What has to be told and what became of it, in a journal of its own. What is in memory is what a reader of the journal knows.
 
+use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,10 +21,19 @@ const READ_AT_ONCE: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub(super) enum Entry {
-    Owed { key: EventId, campaign_id: String, url: String },
-    Done { key: EventId, outcome: Outcome },
+    Owed {
+        key: EventId,
+        campaign_id: String,
+        url: String,
+    },
+    Done {
+        key: EventId,
+        outcome: Outcome,
+    },
     /// Up to this version of `attributions`, everything that is owed is written down.
-    Followed { version: i64 },
+    Followed {
+        version: i64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,8 +147,8 @@ impl State {
         match entry {
             Entry::Owed { key, campaign_id, url } => {
                 // Written twice where a kill came in between: one of them is enough.
-                if !self.waiting.contains_key(&key) {
-                    self.waiting.insert(key, Postback { key, campaign_id, url, tries: 0, due_ms: 0, offset });
+                if let Place::Vacant(place) = self.waiting.entry(key) {
+                    place.insert(Postback { key, campaign_id, url, tries: 0, due_ms: 0, offset });
                     self.places.insert(offset, key);
                 }
             }

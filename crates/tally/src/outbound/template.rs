@@ -68,7 +68,7 @@ impl Templates {
 
     /// What has to be told of a conversion, if anything. An address that does not ask for the status is told what is approved, and
     /// nothing that it would take for that.
-    pub fn owed(&self, conversion: &ConversionRow) -> Option<Entry> {
+    pub(super) fn owed(&self, conversion: &ConversionRow) -> Option<Entry> {
         let campaign_id = conversion.campaign_id.as_deref()?;
         let template = self.0.get(campaign_id)?;
         let is_approved = conversion.status == ConversionStatus::Approved.as_str();
@@ -82,9 +82,9 @@ impl Templates {
 
 /// Values are percent-encoded, so that none brings a parameter or a macro of its own.
 fn filled(template: &str, conversion: &ConversionRow) -> String {
-    NAMES.into_iter().fold(template.to_owned(), |url, name| {
-        url.replace(&format!("{{{name}}}"), &encoded(&value(name, conversion)))
-    })
+    NAMES
+        .into_iter()
+        .fold(template.to_owned(), |url, name| url.replace(&format!("{{{name}}}"), &encoded(&value(name, conversion))))
 }
 
 fn value(name: &str, conversion: &ConversionRow) -> String {
@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn a_value_brings_no_parameter_and_no_macro_of_its_own() {
-        let templates = templates("https://adv.example/{ad_id}?t={txn_id}&a={amount}&c={click_id}&x={nobody}", false).unwrap();
+        let templates =
+            templates("https://adv.example/{ad_id}?t={txn_id}&a={amount}&c={click_id}&x={nobody}", false).unwrap();
         let Some(Entry::Owed { url, .. }) = templates.owed(&conversion("approved")) else { panic!("nothing is owed") };
         assert_eq!(url, "https://adv.example/?t=7%26amount%3D9%7Bcurrency%7D&a=12.50&c=c&x={nobody}");
     }
@@ -171,14 +172,22 @@ mod tests {
 
     #[test]
     fn an_amount_is_told_to_its_last_digit() {
-        for (micros, told) in [(12_500_000, "12.50"), (1, "0.000001"), (0, "0.00"), (-1_230_000, "-1.23"), (7, "0.000007")] {
+        for (micros, told) in
+            [(12_500_000, "12.50"), (1, "0.000001"), (0, "0.00"), (-1_230_000, "-1.23"), (7, "0.000007")]
+        {
             assert_eq!(units(micros), told);
         }
     }
 
     #[test]
     fn an_address_that_must_not_be_called_is_refused_when_the_server_starts() {
-        for url in ["adv.example", "ftp://adv.example/", "https://{campaign_id}.example/", "http://127.0.0.1/", "http://[::1]/"] {
+        for url in [
+            "adv.example",
+            "ftp://adv.example/",
+            "https://{campaign_id}.example/",
+            "http://127.0.0.1/",
+            "http://[::1]/",
+        ] {
             assert!(templates(url, false).is_err(), "{url} was taken");
         }
         assert!(templates("http://127.0.0.1:9/", true).is_ok());

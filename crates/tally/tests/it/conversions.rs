@@ -10,7 +10,7 @@ use super::server::{BINARY, Server, eventually, ndjson, said};
 const HOSTS: (&str, &str) = ("TALLY__CAPTURE__REDIRECT_HOSTS", "shop.example");
 
 /// The address that a network is given, without the macros that it fills in.
-fn postback_address(server: &Server, arguments: &[&str]) -> String {
+pub fn postback_address(server: &Server, arguments: &[&str]) -> String {
     let mut command = Command::new(BINARY);
     command.args(["postback-url", "--server", "", "--data"]).arg(server.data()).args(arguments);
     let output = command.output().unwrap();
@@ -18,7 +18,7 @@ fn postback_address(server: &Server, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn filled(address: &str, click_id: &str, txn_id: &str, status: &str) -> String {
+pub fn filled(address: &str, click_id: &str, txn_id: &str, status: &str) -> String {
     let values = [
         ("{click_id}", click_id),
         ("{txn_id}", txn_id),
@@ -30,7 +30,7 @@ fn filled(address: &str, click_id: &str, txn_id: &str, status: &str) -> String {
 }
 
 /// Follows a link, and gives the id that the shop gets.
-fn click(server: &Server, campaign: &str) -> String {
+pub fn click(server: &Server, campaign: &str) -> String {
     let path = format!("/v1/click?campaign_id={campaign}&ad_id=a&to=https%3A%2F%2Fshop.example%2F");
     let (status, headers, body) = server.head_and_body(&path);
     assert_eq!(status, 302, "{body}");

@@ -14,6 +14,7 @@ mod limits;
 mod load;
 mod older;
 mod operations;
+mod outbound;
 mod peers;
 mod real_data;
 mod redirect;
