@@ -284,6 +284,8 @@ async fn positions_of_a_lake_without_conversions_are_shown_all_the_same() {
     commit(&lake, vec![click(1, T0_US)]).await;
     assert!(attribute(&lake).await.is_level);
     assert_eq!(lake.view().attributed, Positions::from_offsets(vec![1]));
+    assert_eq!(listed(&lake).await, [], "a table without files cannot be listed");
+    assert_eq!(ask(&lake, "conversion_date", &["campaign_id"]).await, json!([["spring", 1, 0, 0, 0.0]]));
 }
 
 /// A minute of clicks for each of so many commits, and conversions for clicks all over them: with ids of version 7, as capture
