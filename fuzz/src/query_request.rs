@@ -10,7 +10,9 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tally_api::{Api, ApiMetrics, Freshness, Query, QueryError, SqlQuestion, Table, router};
 use tally_model::report::{Answer, AnswerMeta, Base, Report, ReportRequest};
-use tally_model::{CheckReport, Days, EventId, Format, Life, Quarantined, Reason, report};
+use tally_model::{
+    CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Quarantined, Reason, report,
+};
 use tower::ServiceExt;
 
 use crate::runtime;
@@ -89,6 +91,10 @@ impl Query for Anything {
     }
 
     async fn quarantined(&self, _reason: Option<Reason>, _limit: usize) -> Result<Vec<Quarantined>, QueryError> {
+        Ok(Vec::new())
+    }
+
+    async fn conversions(&self, _filter: &ConversionFilter) -> Result<Vec<ConversionRow>, QueryError> {
         Ok(Vec::new())
     }
 

@@ -1,5 +1,6 @@
 //! HTTP out: reports, proof, the life of an event. Checks the question, asks whoever implements [`Query`], shapes the answer.
 
+mod conversions;
 mod error;
 mod exports;
 mod extract;
@@ -17,7 +18,7 @@ use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use tally_model::report::{Answer, Report, ReportError};
-use tally_model::{CheckReport, Days, EventId, Format, Life, Quarantined, Reason};
+use tally_model::{CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Quarantined, Reason};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use error::ApiError;
@@ -75,6 +76,8 @@ pub trait Query: Send + Sync + 'static {
     async fn life(&self, id: EventId) -> Result<Life, QueryError>;
     /// The newest events in quarantine.
     async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError>;
+    /// The newest words about conversions.
+    async fn conversions(&self, filter: &ConversionFilter) -> Result<Vec<ConversionRow>, QueryError>;
 }
 
 pub struct Api {
@@ -111,6 +114,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/sql", post(sql::sql))
         .route("/v1/verify", get(proof::verify))
         .route("/v1/quarantine", get(quarantine::list))
+        .route("/v1/conversions", get(conversions::list))
         .route("/v1/events/{event_id}", get(proof::life))
         .with_state(api)
 }

@@ -76,6 +76,31 @@ impl Query for Fixed {
         };
         Ok(vec![listed])
     }
+
+    async fn conversions(&self, filter: &ConversionFilter) -> Result<Vec<ConversionRow>, QueryError> {
+        // As many as are asked for, each of which says what was asked.
+        Ok(vec![
+            ConversionRow {
+                event_id: String::new(),
+                transaction_id: String::new(),
+                txn_id: filter.txn_id.clone(),
+                status: filter.status.map_or("any", |status| status.as_str()).to_owned(),
+                verdict: String::new(),
+                received_at: String::new(),
+                occurred_at: String::new(),
+                revenue_micros: 0,
+                currency: None,
+                resolution: filter.resolution.map_or("any", |resolution| resolution.as_str()).to_owned(),
+                click_id: None,
+                touch_id: None,
+                touched_at: None,
+                campaign_id: None,
+                ad_id: None,
+                time_to_convert_s: None,
+            };
+            filter.limit
+        ])
+    }
 }
 
 async fn send(method: &str, path: &str, body: &str) -> (StatusCode, String, String) {
@@ -213,4 +238,26 @@ async fn a_report_comes_in_the_formats_of_engines_too_with_its_provenance_in_hea
     let (status, kind, body) = send("POST", "/v1/query", &question(r#","format":"parquet""#)).await;
     assert_eq!((status, kind.as_str()), (StatusCode::OK, "application/vnd.apache.parquet"));
     assert_eq!(body, "1 rows as parquet");
+}
+
+#[tokio::test]
+async fn conversions_are_listed_by_what_is_asked_within_a_bound() {
+    let (status, _, body) =
+        send("GET", "/v1/conversions?status=pending&resolution=unresolved&txn_id=7&limit=2", "").await;
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let listed = &body["conversions"];
+    assert_eq!((status, listed.as_array().unwrap().len()), (StatusCode::OK, 2));
+    assert_eq!(
+        (&listed[0]["status"], &listed[0]["resolution"], &listed[0]["txn_id"]),
+        (&json!("pending"), &json!("unresolved"), &json!("7"))
+    );
+    for (wrong, says) in [
+        ("?status=maybe", "approved, pending, rejected"),
+        ("?resolution=maybe", "click_id, last_click, last_view, unresolved"),
+        ("?limit=10001", "1 to 10000"),
+        ("?clickid=1", "clickid"),
+    ] {
+        let (status, _, body) = send("GET", &format!("/v1/conversions{wrong}"), "").await;
+        assert!(status == StatusCode::BAD_REQUEST && body.contains(says), "{wrong}: {body}");
+    }
 }

@@ -56,6 +56,11 @@ pub(crate) enum CaptureError {
     Media { what: String, cure: &'static str },
     #[error("the body did not arrive within {seconds} s; send smaller batches, or mend the connection")]
     Slow { seconds: u64 },
+    #[error(
+        "a postback needs its `token`, made for this server and for the campaign that it names, or an API key with the \
+         scope `ingest`; take the address that `tally postback-url` printed"
+    )]
+    NoToken,
     #[error("this endpoint takes other methods, see the header `Allow`")]
     Method,
     #[error("{0}")]
@@ -103,6 +108,7 @@ impl IntoResponse for CaptureError {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media", "the body is written in an unknown way")
             }
             Self::Slow { .. } => (StatusCode::REQUEST_TIMEOUT, "slow", "the body came too slowly"),
+            Self::NoToken => (StatusCode::FORBIDDEN, "token", "the postback does not say who sends it"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method", "wrong method"),
             Self::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", "too fast"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too much at once"),

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use tally_model::Entropy;
+use tally_model::{ConversionStatus, Entropy, EventId};
 use tracing::info;
+use uuid::Builder;
 
 use crate::file::{FileError, KEY_BYTES, Named, random_key};
 
@@ -51,6 +52,20 @@ impl HashKey {
             IpAddr::V4(address) => self.hash(b"ip:", &address.octets()),
             IpAddr::V6(address) => self.hash(b"ip:", &address.octets()),
         }
+    }
+
+    /// The id of what a postback says: the same for the same words about one transaction, so that a repeat is a copy. Keyed, so
+    /// that nobody else can send an event by this id first.
+    pub(crate) fn postback(&self, scope: &str, txn_id: &str, status: ConversionStatus) -> EventId {
+        let mut mac = self.0.clone().chain_update(b"postback:");
+        for text in [scope, txn_id, status.as_str()] {
+            mac.update(&(text.len() as u64).to_be_bytes());
+            mac.update(text.as_bytes());
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        // Version 8 (RFC 9562): made by a rule of our own.
+        Builder::from_custom_bytes(bytes).into_uuid()
     }
 
     /// The domain keeps apart a user and an address that happen to be the same bytes.

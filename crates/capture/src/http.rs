@@ -24,6 +24,7 @@ use crate::error::{CaptureError, Fault, LineFault};
 use crate::limits::Caller;
 use crate::macros;
 use crate::parse::{self, EventBuilder, Stamp};
+use crate::postback::postback;
 use crate::redirect::Link;
 use crate::shed::kinds_in;
 use crate::tag;
@@ -47,6 +48,7 @@ pub fn router(capture: Arc<Capture>) -> Router {
         ("/v1/events/batch", "batch", post(batch)),
         ("/v1/click", "click", get(click)),
         ("/v1/pixel.gif", "pixel", get(pixel)),
+        ("/v1/postback", "postback", get(postback).post(postback)),
     ];
     let mut router = Router::new();
     for (path, endpoint, methods) in routes {
@@ -88,8 +90,8 @@ async fn preflight() -> impl IntoResponse {
 }
 
 #[derive(Serialize)]
-struct Taken {
-    event_id: EventId,
+pub(crate) struct Taken {
+    pub event_id: EventId,
 }
 
 async fn one(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
@@ -188,7 +190,7 @@ async fn pixel(State(capture): State<Arc<Capture>>, request: Request) -> Result<
     Ok((headers, GIF.as_slice()).into_response())
 }
 
-fn event_from_pairs<'a>(
+pub(crate) fn event_from_pairs<'a>(
     pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
     stamp: &'a Stamp<'a>,
 ) -> Result<Event, Fault> {
@@ -226,7 +228,7 @@ impl<'a> Form<'a> {
 }
 
 impl Capture {
-    fn client(&self, request: &Request) -> Client {
+    pub(crate) fn client(&self, request: &Request) -> Client {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(address)| address.ip());
         let geo = self.geo.held();
@@ -235,7 +237,7 @@ impl Capture {
         if request.extensions().get::<Caller>().is_some() { client.with_key() } else { client }
     }
 
-    async fn read(
+    pub(crate) async fn read(
         &self,
         headers: &HeaderMap,
         body: Body,
@@ -250,7 +252,7 @@ impl Capture {
     }
 
     /// Counts what was refused.
-    fn checked<T>(&self, checked: Result<T, Fault>) -> Result<T, Fault> {
+    pub(crate) fn checked<T>(&self, checked: Result<T, Fault>) -> Result<T, Fault> {
         checked.inspect_err(|fault| self.metrics.rejected(fault))
     }
 

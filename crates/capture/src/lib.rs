@@ -15,6 +15,7 @@ mod macros;
 mod metrics;
 mod network;
 mod parse;
+mod postback;
 mod redirect;
 mod settings;
 mod shed;
@@ -138,7 +139,7 @@ impl Capture {
     }
 
     /// What an event gets from here rather than from its sender. Taken after the body was read: that is when it was received.
-    fn stamp<'a>(&'a self, client: &'a Client, kind: Option<Kind>) -> Stamp<'a> {
+    pub(crate) fn stamp<'a>(&'a self, client: &'a Client, kind: Option<Kind>) -> Stamp<'a> {
         let received_at_us = self.clock.now_us();
         Stamp { received_at_us, key: &self.key, entropy: self.entropy.as_ref(), client, geo: self.geo.held(), kind }
     }

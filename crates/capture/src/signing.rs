@@ -23,6 +23,9 @@ const KEYS_MAX: usize = 64;
 const ID_BYTES_MAX: usize = 16;
 /// Half of the hash, the least that RFC 2104 recommends: 128 bits cannot be guessed, and links are long enough.
 const MAC_BYTES: usize = 16;
+/// What a key signs.
+const LINK: &str = "tally link 1";
+const POSTBACK: &str = "tally postback 1";
 const HEADER: &str =
     "# Keys that sign links to /v1/click: an id, and 32 bytes in hexadecimal. The last one signs, all are taken.\n";
 const WHAT: &str = "the file of signing keys";
@@ -105,10 +108,30 @@ impl SigningKeys {
         Some(query.finish())
     }
 
+    /// The word that lets postbacks in: for one campaign, or with an empty name for all. None where there is no such key.
+    pub fn postback_token(&self, key_id: Option<&str>, campaign_id: &str) -> Option<String> {
+        let key = match key_id {
+            Some(id) => self.key(id)?,
+            None => self.0.last()?,
+        };
+        let mac = key.mac_over(POSTBACK, [campaign_id].into_iter()).finalize().into_bytes();
+        Some(format!("{}.{}", key.id, URL_SAFE_NO_PAD.encode(&mac[..MAC_BYTES])))
+    }
+
+    /// Whether such a word was made for this campaign, or for all.
+    pub(crate) fn lets_in(&self, token: &str, campaign_id: &str) -> bool {
+        let Some((id, mac)) = token.split_once('.') else { return false };
+        let mac = URL_SAFE_NO_PAD.decode(mac).ok().filter(|mac| mac.len() == MAC_BYTES);
+        let (Some(key), Some(mac)) = (self.key(id), mac) else { return false };
+        // Compared in constant time, and both whatever the first says.
+        let holds = |campaign_id| key.mac_over(POSTBACK, [campaign_id].into_iter()).verify_truncated_left(&mac).is_ok();
+        holds(campaign_id) | holds("")
+    }
+
     /// Whether a signature is one of these parameters, and still good.
     pub(crate) fn verify<'a>(
         &self,
-        signature: &str,
+        signature: &'a str,
         pairs: impl Iterator<Item = (&'a str, &'a str)>,
         now_s: i64,
     ) -> Result<(), Fault> {
@@ -149,18 +172,16 @@ impl SigningKey {
         Some(Self { id: id.to_owned(), mac: Hmac::new_from_slice(&key).ok()? })
     }
 
-    /// Over everything with its length, so that no two links have the same bytes.
-    fn mac_of<'a>(&self, expires: &str, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Hmac<Sha256> {
+    fn mac_of<'a>(&self, expires: &'a str, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Hmac<Sha256> {
+        self.mac_over(LINK, std::iter::once(expires).chain(pairs.flat_map(|(name, value)| [name, value])))
+    }
+
+    /// Over everything with its length, so that no two links have the same bytes; and what it is for, so that none is another's.
+    fn mac_over<'a>(&self, purpose: &'a str, texts: impl Iterator<Item = &'a str>) -> Hmac<Sha256> {
         let mut mac = self.mac.clone();
-        let mut add = |text: &str| {
+        for text in std::iter::once(purpose).chain(texts) {
             mac.update(&(text.len() as u64).to_be_bytes());
             mac.update(text.as_bytes());
-        };
-        add("tally link 1");
-        add(expires);
-        for (name, value) in pairs {
-            add(name);
-            add(value);
         }
         mac
     }
@@ -258,6 +279,21 @@ mod tests {
         let last = SigningKeys::load(&path).unwrap();
         assert!(verify(&last, &old, NOW_S).unwrap_err().contains("not among the signing keys"));
         assert_eq!(verify(&last, &new, NOW_S), Ok(()));
+    }
+
+    #[test]
+    fn a_token_lets_in_the_postbacks_of_its_campaign_and_one_for_all_those_of_any() {
+        let keys = keys(&["k1", "k2"]);
+        let (spring, all) =
+            (keys.postback_token(Some("k1"), "spring").unwrap(), keys.postback_token(None, "").unwrap());
+        assert!(spring.starts_with("k1.") && all.starts_with("k2."), "{spring} {all}");
+        assert!(keys.lets_in(&spring, "spring") && !keys.lets_in(&spring, "summer") && !keys.lets_in(&spring, ""));
+        assert!(keys.lets_in(&all, "spring") && keys.lets_in(&all, ""));
+        let link = keys.sign(None, &pairs(&[]), None).unwrap();
+        let (_, mac) = link.rsplit_once('.').unwrap();
+        for wrong in ["", ".", "k1", "k1.", "k9.AAAA", &spring[..spring.len() - 1], &format!("k2.{mac}")] {
+            assert!(!keys.lets_in(wrong, "") && !keys.lets_in(wrong, "spring"), "{wrong:?} was taken for a token");
+        }
     }
 
     #[test]

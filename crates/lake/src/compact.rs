@@ -217,7 +217,7 @@ fn fullest(
 }
 
 /// By campaign, then time: what reports filter by stands together.
-fn sort_events(rows: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn sort_events(rows: &RecordBatch) -> Result<RecordBatch> {
     let mut keys = Vec::new();
     for name in ["campaign_id", "occurred_at"] {
         let values = rows.column_by_name(name).cloned();

@@ -10,7 +10,8 @@ use arrow::array::{
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use jiff::Timestamp;
 use tally_model::{
-    Class, Country, EventId, Fact, Judged, Kind, Partition, Privacy, Purpose, Reason, Region, Subdivision,
+    Class, ConversionStatus, Country, EventId, Fact, Judged, Kind, Partition, Privacy, Purpose, Reason, Region,
+    Subdivision,
 };
 
 use crate::error::{LakeError, Result};
@@ -22,7 +23,7 @@ const SECOND_US: i64 = 1_000_000;
 
 pub(crate) const EVENTS_LAYOUT: FileLayout = FileLayout {
     statistics: &EVENTS_STATISTICS,
-    distinct: &["event_id", "user_hash", "click_id"],
+    distinct: &["event_id", "user_hash", "click_id", "txn_id"],
     rising: &["occurred_at", "received_at", "offset"],
     looked_up: &["event_id"],
 };
@@ -111,6 +112,8 @@ fn encode(rows: &[&Judged]) -> Result<RecordBatch> {
         texts(|row| row.event.privacy.as_deref()?.gpp_sid.as_deref()),
         texts(|row| row.event.privacy.as_deref()?.us_privacy.as_deref()),
         flags(|privacy| privacy.gpc),
+        texts(|row| row.event.txn_id.as_deref()),
+        texts(|row| row.event.status.map(ConversionStatus::as_str)),
     ];
     Ok(RecordBatch::try_new(EVENTS_FILE.clone(), columns)?)
 }

@@ -1,8 +1,9 @@
-//! The lake: judged events and their rollups as two Delta tables, and the questions asked of them.
+//! The lake: judged events, their rollups and their attribution as three Delta tables, and the questions asked of them.
 //!
 //! The only crate that names `deltalake` or `datafusion`. One process writes; the raw table `events` is the one commit point,
-//! `rollups` follows it version by version, and readers see both as of the same events.
+//! `rollups` follows it version by version, and readers see both as of the same events. `attributions` follows as it can.
 
+mod attribution;
 mod compact;
 mod error;
 mod events;
@@ -19,6 +20,7 @@ mod table;
 mod touched;
 mod writer;
 
+pub use attribution::{AttributionRound, Attributor, Searched};
 pub use compact::{CompactionReport, CompactionSettings};
 pub use error::LakeError;
 pub use events::{CountedClick, FirstSighting};

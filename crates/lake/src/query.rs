@@ -1,8 +1,11 @@
 //! Questions: reports, checks, and the life of one event. All of one question is answered from one view of both tables.
 
+mod attributed;
 mod bucket;
 mod check;
+mod check_attributions;
 mod compare;
+mod conversions;
 mod life;
 mod plan;
 mod provider;
@@ -22,8 +25,10 @@ use crate::table::TableVersion;
 use crate::writer::LakeView;
 
 pub(crate) use check::is_within_error;
+pub(crate) use conversions::conversion_row;
 pub(crate) use plan::Source;
 pub(crate) use provider::FileTable;
+pub(crate) use report::{day, time};
 pub(crate) use users::users_function;
 
 /// Memory that running queries may hold together; one that needs more fails, and the others go on.
@@ -62,7 +67,7 @@ impl Queries {
         self.view.borrow().clone()
     }
 
-    fn table(&self, table: &TableVersion, partition_columns: &[&str]) -> Result<DataFrame> {
+    pub(crate) fn table(&self, table: &TableVersion, partition_columns: &[&str]) -> Result<DataFrame> {
         let provider = FileTable::new(table.clone(), partition_columns);
         Ok(self.session.read_table(Arc::new(provider))?)
     }

@@ -1,4 +1,4 @@
-//! The columns of the two tables. What is on disk is named here and nowhere else.
+//! The columns of the tables. What is on disk is named here and nowhere else.
 
 use std::sync::{Arc, LazyLock};
 
@@ -65,6 +65,8 @@ pub(crate) static EVENTS_FILE: LazyLock<SchemaRef> = LazyLock::new(|| {
         optional("gpp_sid", DataType::Utf8),
         optional("us_privacy", DataType::Utf8),
         optional("gpc", DataType::Boolean),
+        optional("txn_id", DataType::Utf8),
+        optional("status", DataType::Utf8),
     ]))
 });
 
@@ -146,3 +148,51 @@ pub(crate) fn summed_bases() -> Vec<Base> {
     let events = Kind::ALL.into_iter().flat_map(|kind| Class::ALL.map(|class| Base::Events(kind, class)));
     events.chain([Base::CostMicros, Base::RevenueMicros]).collect()
 }
+
+/// The columns of `attributions`: one row for each word about a conversion, with the dimensions of what it is owed to under the
+/// names that reports have for them.
+pub(crate) static ATTRIBUTIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let mut fields = vec![
+        required("event_id", DataType::Binary),
+        required("transaction_id", DataType::Binary),
+        optional("txn_id", DataType::Utf8),
+        required("status", DataType::Utf8),
+        required("verdict", DataType::Utf8),
+        required("partition", DataType::Int32),
+        required("offset", DataType::Int64),
+        required("received_at", timestamp()),
+        required("occurred_at", timestamp()),
+        // As the conversion itself says it; empty where it names only its click.
+        required("own_campaign_id", DataType::Utf8),
+        optional("click_id", DataType::Utf8),
+        required("cost_micros", DataType::Int64),
+        required("revenue_micros", DataType::Int64),
+        optional("currency", DataType::Utf8),
+        required("resolution", DataType::Utf8),
+        optional("touch_id", DataType::Binary),
+        optional("touched_at", timestamp()),
+        optional("touch_verdict", DataType::Utf8),
+        optional("time_to_convert_s", DataType::Int64),
+    ];
+    fields.extend(ATTRIBUTION_DIMENSIONS.map(|dimension| optional(dimension.as_str(), DataType::Utf8)));
+    Arc::new(Schema::new(fields))
+});
+
+/// Of the click or view; where there is none, the conversion's own campaign and nothing else.
+pub(crate) const ATTRIBUTION_DIMENSIONS: [Dimension; 12] = [
+    Dimension::CampaignId,
+    Dimension::AdId,
+    Dimension::PlacementId,
+    Dimension::PublisherId,
+    Dimension::Variant,
+    Dimension::Country,
+    Dimension::Region,
+    Dimension::AgeGroup,
+    Dimension::Gender,
+    Dimension::Device,
+    Dimension::Os,
+    Dimension::Browser,
+];
+
+pub(crate) const ATTRIBUTION_STATISTICS: [&str; 7] =
+    ["received_at", "occurred_at", "touched_at", "resolution", "campaign_id", "partition", "offset"];

@@ -25,7 +25,9 @@ impl Lake {
         let mut unused = self.unused.lock().await;
         let mut found = HashMap::new();
         let mut removed = 0;
-        for (name, table) in [("events", &self.events), ("rollups", &self.rollups)] {
+        for (name, table) in
+            [("events", &self.events), ("rollups", &self.rollups), ("attributions", &self.attributions)]
+        {
             let (store, used) = {
                 let table = table.lock().await;
                 let mut used: HashSet<String> = table.files().iter().map(|file| file.path().to_owned()).collect();
@@ -57,7 +59,11 @@ impl Lake {
     /// What readers see now may be older than the tables.
     fn published_paths(&self, table: &str) -> Vec<String> {
         let view = self.view();
-        let files = if table == "events" { view.events.files } else { view.rollups.files };
+        let files = match table {
+            "events" => view.events.files,
+            "rollups" => view.rollups.files,
+            _ => view.attributions.files,
+        };
         files.iter().map(|file| file.path().to_owned()).collect()
     }
 }

@@ -251,7 +251,8 @@ impl Table {
             .map_err(|error| damaged(version, &error))
     }
 
-    async fn refresh(&mut self) -> Result<()> {
+    /// Takes note of what was committed meanwhile.
+    pub async fn refresh(&mut self) -> Result<()> {
         if self.commits_since_load >= COMMITS_PER_LOAD {
             // Forgotten first: loading over a snapshot only adds to it. But kept, since without one nothing can be told of the
             // table until a load succeeds, and whoever asks for its marks first never gets as far as the next try.

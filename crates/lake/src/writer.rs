@@ -14,7 +14,10 @@ use crate::events::{self, EVENTS_LAYOUT, FACT_COLUMNS, FirstSighting, SIGHTING_A
 use crate::files::{NewFile, read_file};
 use crate::query::Queries;
 use crate::rollups::{self, ROLLUPS_LAYOUT};
-use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, EVENTS_STATISTICS, ROLLUP_STATISTICS, ROLLUPS};
+use crate::schema::{
+    ATTRIBUTION_STATISTICS, ATTRIBUTIONS, EVENTS, EVENTS_PARTITION_COLUMNS, EVENTS_STATISTICS, ROLLUP_STATISTICS,
+    ROLLUPS,
+};
 use crate::sql::Sql;
 use crate::store::SyncedStore;
 use crate::sweep::Unused;
@@ -26,25 +29,29 @@ const COUNTED: &str = "events";
 /// [`newest_s`](crate::live_file::LiveFile::newest_s) of a file without statistics.
 const UNKNOWN_S: i64 = i64::MAX / 1_000_000;
 
-/// The two tables, for the one process that writes them. Cheap to clone.
+/// The tables, for the one process that writes them. Cheap to clone.
 #[derive(Clone)]
 pub struct Lake {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Arc<Mutex<Table>>,
     pub(crate) rollups: Arc<Mutex<Table>>,
-    /// What readers see. Replaced only when both tables tell of the same events.
+    pub(crate) attributions: Arc<Mutex<Table>>,
+    /// What readers see. `events` and `rollups` move on only when both tell of the same events.
     view: Arc<watch::Sender<LakeView>>,
     pub(crate) unused: Arc<Mutex<Unused>>,
     /// Held by whoever rearranges, replaces or removes files: one at a time.
     pub(crate) maintaining: Arc<Mutex<()>>,
 }
 
-/// Both tables as of the same events.
+/// `events` and `rollups` as of the same events, and `attributions` as far as they are.
 #[derive(Debug, Clone)]
 pub struct LakeView {
     pub(crate) events: TableVersion,
     pub(crate) rollups: TableVersion,
     pub committed: Positions,
+    pub(crate) attributions: TableVersion,
+    /// Every conversion below these positions has its row in `attributions`.
+    pub attributed: Positions,
 }
 
 /// Which first sightings are wanted. More of them may be given.
@@ -79,8 +86,9 @@ impl LakeView {
         self.events.files.iter().map(|file| root.join(file.scan.object_meta.location.as_ref())).collect()
     }
 
-    pub fn sizes(&self) -> [TableSize; 2] {
-        [("events", &self.events), ("rollups", &self.rollups)].map(|(name, table)| TableSize {
+    pub fn sizes(&self) -> [TableSize; 3] {
+        let tables = [("events", &self.events), ("rollups", &self.rollups), ("attributions", &self.attributions)];
+        tables.map(|(name, table)| TableSize {
             name,
             version: table.version,
             files: table.files.len(),
@@ -107,6 +115,8 @@ impl Lake {
         let (events_url, rollups_url) = (table_url(folder, "events")?, table_url(folder, "rollups")?);
         let events = Table::open_or_create(&store, &events_url, events_spec()).await?;
         let rollups = Table::open_or_create(&store, &rollups_url, rollups_spec()).await?;
+        let attributions_url = table_url(folder, "attributions")?;
+        let attributions = Table::open_or_create(&store, &attributions_url, attributions_spec()).await?;
         let used = events.files().iter().filter_map(|file| file.greatest_number("partition")).max().unwrap_or(-1) + 1;
         let partitions = partitions.max(u16::try_from(used).unwrap_or(u16::MAX));
         if counted_version(&rollups).await? > events.version() {
@@ -122,11 +132,18 @@ impl Lake {
                 (earlier.reader_view(), committed_positions(&earlier, partitions).await?)
             }
         };
-        let view = LakeView { events: seen.0, rollups: rollups.reader_view(), committed: seen.1 };
+        let view = LakeView {
+            events: seen.0,
+            rollups: rollups.reader_view(),
+            committed: seen.1,
+            attributions: attributions.reader_view(),
+            attributed: committed_positions(&attributions, partitions).await?,
+        };
         Ok(Self {
             clock,
             events: Arc::new(Mutex::new(events)),
             rollups: Arc::new(Mutex::new(rollups)),
+            attributions: Arc::new(Mutex::new(attributions)),
             view: Arc::new(watch::Sender::new(view)),
             unused: Arc::default(),
             maintaining: Arc::default(),
@@ -250,8 +267,20 @@ impl Lake {
         }
         let partitions = self.view.borrow().committed.partitions();
         let committed = committed_positions(&events, partitions).await?;
-        self.view.send_replace(LakeView { events: events.reader_view(), rollups: rollups.reader_view(), committed });
+        self.view.send_modify(|view| {
+            view.events = events.reader_view();
+            view.rollups = rollups.reader_view();
+            view.committed = committed;
+        });
         Ok(())
+    }
+
+    /// Lets readers see attributions up to these positions.
+    pub(crate) fn show_attributions(&self, table: TableVersion, upto: Positions) {
+        self.view.send_modify(|view| {
+            view.attributions = table;
+            view.attributed = upto;
+        });
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -280,6 +309,10 @@ fn rollups_spec() -> TableSpec {
     TableSpec { schema: ROLLUPS.clone(), partition_columns: &[], statistics: &ROLLUP_STATISTICS }
 }
 
+fn attributions_spec() -> TableSpec {
+    TableSpec { schema: ATTRIBUTIONS.clone(), partition_columns: &[], statistics: &ATTRIBUTION_STATISTICS }
+}
+
 /// The version of `events` up to which the rollups sum them up.
 async fn counted_version(rollups: &Table) -> Result<i64> {
     Ok(rollups.mark(COUNTED).await?.unwrap_or(0))
@@ -296,7 +329,7 @@ async fn uncounted_versions(events: &Table, counted: i64) -> Result<Vec<i64>> {
     Ok(versions)
 }
 
-async fn committed_positions(events: &Table, partitions: u16) -> Result<Positions> {
+pub(crate) async fn committed_positions(events: &Table, partitions: u16) -> Result<Positions> {
     let mut committed = Positions::start(partitions);
     for partition in 0..partitions {
         let offset = events.mark(&position_mark(partition)).await?.unwrap_or(0);

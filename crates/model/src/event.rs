@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Country, Privacy, Region, Subdivision};
+use crate::{ConversionStatus, Country, Privacy, Region, Subdivision};
 
 /// Identifies an event for deduplication. Made by the client, or by capture where absent.
 pub type EventId = Uuid;
@@ -102,6 +102,11 @@ pub struct Event {
     pub purpose: Option<Purpose>,
     /// What the person allows, where anything was said of it.
     pub privacy: Option<Box<Privacy>>,
+    /// The advertiser's or network's own number of the transaction. From postbacks only: whoever names one may change what
+    /// becomes of it.
+    pub txn_id: Option<String>,
+    /// How the transaction stands; none where a conversion is not part of one, which is as good as approved.
+    pub status: Option<ConversionStatus>,
 }
 
 impl Event {
@@ -137,6 +142,8 @@ impl Event {
             subdivision: None,
             purpose: None,
             privacy: None,
+            txn_id: None,
+            status: None,
         }
     }
 }

@@ -3,7 +3,9 @@
 //! Plain data and pure functions, in the order that an event travels. Nothing here reads a clock, a file or a socket;
 //! runtimes, HTTP and Arrow belong to the crates that use these words.
 
+mod attribution;
 mod clock;
+mod conversion;
 mod days;
 mod device;
 mod event;
@@ -22,7 +24,12 @@ mod stand_in;
 mod verdict;
 mod window;
 
+pub use attribution::{
+    AttributionWindows, ConversionFilter, ConversionRow, Converted, Resolution, Touched, named_click_fits,
+    persons_touch_fits,
+};
 pub use clock::{Clock, Entropy, ManualClock, SeededEntropy, SystemClock, SystemEntropy};
+pub use conversion::ConversionStatus;
 pub use days::{Days, DaysError};
 pub use device::{Device, is_link_preview};
 pub use event::{Event, EventId, Kind, Purpose};

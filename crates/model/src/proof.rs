@@ -72,11 +72,12 @@ pub struct RebuildReport {
 pub struct Comparison {
     pub events: TableComparison,
     pub cells: TableComparison,
+    pub attributions: TableComparison,
 }
 
 impl Comparison {
     pub fn is_identical(&self) -> bool {
-        self.events.is_identical() && self.cells.is_identical()
+        self.events.is_identical() && self.cells.is_identical() && self.attributions.is_identical()
     }
 }
 

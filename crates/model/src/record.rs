@@ -6,9 +6,9 @@
 
 use crate::Event;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The fields at the end of `Event` that each version brought, the first one being whole.
-const FIELDS_ADDED: [usize; VERSION as usize] = [0, 3];
+const FIELDS_ADDED: [usize; VERSION as usize] = [0, 3, 2];
 /// An option that is absent, in postcard.
 const ABSENT: u8 = 0;
 
@@ -51,7 +51,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<Event, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Country, Kind, Privacy, Purpose, Region, Subdivision};
+    use crate::{ConversionStatus, Country, Kind, Privacy, Purpose, Region, Subdivision};
     use uuid::Uuid;
 
     /// What the first version wrote for [`event`] without the fields that came later.
@@ -71,6 +71,8 @@ mod tests {
             subdivision: Subdivision::parse("DE-BE"),
             purpose: Some(Purpose::Prefetch),
             privacy: Privacy { gdpr: Some(true), gpp: Some("DBAA".into()), ..Privacy::default() }.some(),
+            txn_id: Some("order 7".into()),
+            status: Some(ConversionStatus::Rejected),
             ..Event::new(Uuid::from_u128(7), Kind::Click, 1_700_000_000_000_000, "c", "a")
         }
     }
@@ -86,8 +88,18 @@ mod tests {
 
     #[test]
     fn a_record_of_an_older_version_reads_as_the_event_that_it_was() {
-        let expected = Event { subdivision: None, purpose: None, privacy: None, ..event() };
+        let no_transaction = Event { txn_id: None, status: None, ..event() };
+        assert_eq!(decode_record(&version_2(&no_transaction)), Ok(no_transaction.clone()));
+        let expected = Event { subdivision: None, purpose: None, privacy: None, ..no_transaction };
         assert_eq!(decode_record(&version_1()), Ok(expected));
+    }
+
+    /// What the second version wrote for an event that has none of the fields that came later.
+    fn version_2(event: &Event) -> Vec<u8> {
+        let mut bytes = encode_record(event);
+        bytes[0] = 2;
+        assert_eq!(bytes.split_off(bytes.len() - 2), [ABSENT; 2]);
+        bytes
     }
 
     #[test]
@@ -96,7 +108,8 @@ mod tests {
         for version in [0, VERSION + 1, 9] {
             assert_eq!(decode_record(&[version, 1, 2]), Err(DecodeError::UnknownVersion(version)));
         }
-        for bytes in [encode_record(&event()), version_1()] {
+        for bytes in [encode_record(&event()), version_1(), version_2(&Event { txn_id: None, status: None, ..event() })]
+        {
             for cut in 1..bytes.len() {
                 assert!(
                     decode_record(&bytes[..cut]).is_err(),

@@ -3,11 +3,13 @@
 //! Metrics and dimensions are declared here and nowhere else; planning and serving are functions of these declarations.
 
 mod answer;
+mod booking;
 mod dimension;
 mod metric;
 mod request;
 
 pub use answer::{Answer, AnswerMeta};
+pub use booking::Booking;
 pub use dimension::{Dimension, GroupBy, TimeUnit};
 pub use metric::{Base, Measure, Metric, Value};
 pub use request::{Direction, Filter, FilterRequest, OrderBy, OrderRequest, Report, ReportError, ReportRequest};

@@ -22,6 +22,8 @@ pub enum Reason {
     RateLimited,
     /// A conversion names its click, but no campaign that it could be counted for.
     ClickUnresolved,
+    /// A postback that its advertiser has not approved, or has taken back: kept for its transaction, and no conversion of its own.
+    NotApproved,
     /// The record's bytes are no event that this binary can read; a stand-in holds them.
     Undecodable,
     /// A rule failed on this event: a bug of ours, not the event's fault.
@@ -29,7 +31,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::SameId,
         Reason::DoubleClick,
         Reason::DeclaredBot,
@@ -38,6 +40,7 @@ impl Reason {
         Reason::HeadRequest,
         Reason::RateLimited,
         Reason::ClickUnresolved,
+        Reason::NotApproved,
         Reason::Undecodable,
         Reason::JudgingFailed,
     ];
@@ -52,6 +55,7 @@ impl Reason {
             Reason::HeadRequest => "head_request",
             Reason::RateLimited => "rate_limited",
             Reason::ClickUnresolved => "click_unresolved",
+            Reason::NotApproved => "not_approved",
             Reason::Undecodable => "undecodable",
             Reason::JudgingFailed => "judging_failed",
         }
@@ -70,7 +74,9 @@ impl Reason {
             | Reason::Prefetch
             | Reason::HeadRequest
             | Reason::RateLimited => Class::InvalidGivt,
-            Reason::ClickUnresolved | Reason::Undecodable | Reason::JudgingFailed => Class::Quarantined,
+            Reason::ClickUnresolved | Reason::NotApproved | Reason::Undecodable | Reason::JudgingFailed => {
+                Class::Quarantined
+            }
         }
     }
 
@@ -86,6 +92,7 @@ impl Reason {
             | Reason::HeadRequest
             | Reason::RateLimited
             | Reason::ClickUnresolved
+            | Reason::NotApproved
             | Reason::JudgingFailed => true,
         }
     }

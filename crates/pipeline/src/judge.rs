@@ -1,6 +1,6 @@
 //! One verdict for each event. Reads as the policy itself.
 
-use tally_model::{Device, Event, Kind, Purpose, Reason, Verdict, is_link_preview};
+use tally_model::{ConversionStatus, Device, Event, Kind, Purpose, Reason, Verdict, is_link_preview};
 
 /// The order matters: a copy is a copy whatever else it may be, so that a robot's resent click is not invalid twice. A double
 /// click is one that would count otherwise.
@@ -19,6 +19,9 @@ pub fn judge(event: &Event, device: &Device, is_first: bool, is_double_click: bo
     }
     if event.is_rate_limited() {
         return Verdict::Not(Reason::RateLimited);
+    }
+    if matches!(event.status, Some(ConversionStatus::Pending | ConversionStatus::Rejected)) {
+        return Verdict::Not(Reason::NotApproved);
     }
     if event.kind == Kind::Conversion && event.campaign_id.is_empty() {
         return Verdict::Not(Reason::ClickUnresolved);
@@ -66,6 +69,18 @@ mod tests {
         check(Some("WhatsApp/2.23"), "c", true, true, Verdict::Not(Reason::LinkPreview));
         check(Some("curl/8"), "c", false, false, Verdict::Not(Reason::SameId));
         check(None, "", true, false, Verdict::Not(Reason::ClickUnresolved));
+    }
+
+    #[test]
+    fn a_transaction_is_a_conversion_where_it_is_approved_and_at_no_other_word_of_it() {
+        let check = |status, campaign_id: &str, verdict| {
+            let event = Event { status, ..event(None, campaign_id) };
+            assert_eq!(judge(&event, &Device::NONE, true, false), verdict, "{event:?}");
+        };
+        check(Some(ConversionStatus::Approved), "c", Verdict::Counted);
+        check(Some(ConversionStatus::Approved), "", Verdict::Not(Reason::ClickUnresolved));
+        check(Some(ConversionStatus::Pending), "c", Verdict::Not(Reason::NotApproved));
+        check(Some(ConversionStatus::Rejected), "", Verdict::Not(Reason::NotApproved));
     }
 
     #[test]

@@ -91,8 +91,8 @@ pub enum Command {
     /// Events that could not be attributed or read: list them, look into one, mend them and send them again
     ///
     /// An event in quarantine is kept and not counted, for one of these reasons: click_unresolved (a conversion that names a
-    /// click and no campaign), undecodable (a record that this binary cannot read, such as a newer one's), judging_failed (a
-    /// rule failed on it). It never keeps later events from being counted.
+    /// click and no campaign, and counts by attribution), not_approved (a postback that is pending or rejected), undecodable (a
+    /// record that this binary cannot read, such as a newer one's), judging_failed (a rule failed on it). It never keeps later events from being counted.
     Quarantine(QuarantineArguments),
     /// API keys: make one, list them, revoke one
     ///
@@ -114,6 +114,15 @@ pub enum Command {
     /// within seconds, and needs no restart.
     #[command(after_long_help = examples::SIGN_LINK)]
     SignLink(SignLinkArguments),
+    /// Print the address that an affiliate network, a shop or a partner reports conversions to, with the token that lets it in
+    ///
+    /// The token is for one campaign, or without --campaign for all. It is made of a key in `signing.keys` in the data folder,
+    /// and good until that key is removed from there. Whoever has it can report conversions: give each partner only its own.
+    ///
+    /// The network fills in the click's id that it got with the click, its own number of the transaction, the amount, and
+    /// whether it is approved, pending or rejected. What it repeats is counted once.
+    #[command(after_long_help = examples::POSTBACK_URL)]
+    PostbackUrl(PostbackUrlArguments),
     /// Print the HTML element that loads the tag: impressions when they are seen, clicks with where they were
     ///
     /// It names the version of the tag that this binary serves, and insists on its hash. On the page, every element with
@@ -296,6 +305,10 @@ pub struct QueryArguments {
     /// At most so many rows
     #[arg(long, default_value_t = 1_000)]
     pub limit: usize,
+    /// Conversions and revenue by the click or view that they are owed to, booked on its date or on their own [default: by
+    /// their own fields]
+    #[arg(long, value_enum, value_name = "DATE")]
+    pub attribution: Option<BookingArgument>,
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
     pub format: OutputFormat,
@@ -329,6 +342,23 @@ pub enum SqlFormat {
     Table,
     Csv,
     Ndjson,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum BookingArgument {
+    ClickDate,
+    ConversionDate,
+}
+
+impl BookingArgument {
+    /// As requests have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            BookingArgument::ClickDate => "click_date",
+            BookingArgument::ConversionDate => "conversion_date",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -403,7 +433,7 @@ pub struct QuarantineArguments {
 pub enum QuarantineCommand {
     /// The newest events in quarantine, and why they are there
     List {
-        /// Only those for this reason: click_unresolved, undecodable or judging_failed
+        /// Only those for this reason: click_unresolved, not_approved, undecodable or judging_failed
         #[arg(long)]
         reason: Option<String>,
         /// At most so many
@@ -506,6 +536,25 @@ pub struct WhyArguments {
     pub json: bool,
     #[command(flatten)]
     pub place: WhereArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct PostbackUrlArguments {
+    /// The campaign that the token is for [default: all; the conversions are those of their clicks' campaigns]
+    #[arg(long, value_name = "ID")]
+    pub campaign: Option<String>,
+    /// The network's own macro for a parameter, such as click_id={aff_sub} or txn_id=[order_id]; empty leaves it out
+    #[arg(long, value_name = "NAME=MACRO")]
+    pub set: Vec<String>,
+    /// The key to make the token with, by its id [default: the last one of the file]
+    #[arg(long, value_name = "ID")]
+    pub key: Option<String>,
+    /// The address under which servers reach this one
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub server: String,
+    /// The data folder
+    #[arg(long, value_name = "DIR", default_value = "./tally-data")]
+    pub data: PathBuf,
 }
 
 #[derive(Debug, Args)]

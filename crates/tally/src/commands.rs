@@ -5,6 +5,7 @@ pub mod check_config;
 pub mod demo;
 pub mod generate;
 pub mod keys;
+pub mod postback_url;
 pub mod quarantine;
 pub mod query;
 pub mod rebuild;

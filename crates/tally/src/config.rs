@@ -11,8 +11,10 @@ use jiff::civil::Time;
 use serde::Deserialize;
 use tally_capture::{CaptureSettings, LimitSettings};
 use tally_journal::{Claim, OsFolder, Storage};
-use tally_model::{Entropy, SystemEntropy};
+use tally_model::{AttributionWindows, Entropy, SystemEntropy};
 use tally_pipeline::{DedupOptions, PipelineSettings};
+
+use crate::outbound::OutboundConfig;
 
 pub const DEFAULTS: &str = include_str!("default.toml");
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub journal: JournalConfig,
     pub pipeline: PipelineConfig,
     pub lake: LakeConfig,
+    pub attribution: AttributionConfig,
+    pub outbound: OutboundConfig,
     pub verify: VerifyConfig,
     pub log: LogConfig,
 }
@@ -127,6 +131,19 @@ pub struct PipelineConfig {
 #[serde(deny_unknown_fields)]
 pub struct LakeConfig {
     pub compact_every_s: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttributionConfig {
+    pub window_days: u32,
+    pub view_window_days: u32,
+}
+
+impl AttributionConfig {
+    pub fn windows(&self) -> AttributionWindows {
+        AttributionWindows::of_days(self.window_days, self.view_window_days)
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -252,6 +269,14 @@ impl Config {
         if self.lake.compact_every_s == 0 {
             bail!("`lake.compact_every_s` is 0; use at least 1");
         }
+        for (name, days) in
+            [("window_days", self.attribution.window_days), ("view_window_days", self.attribution.view_window_days)]
+        {
+            if !(1..=365).contains(&days) {
+                bail!("`attribution.{name}` is {days}; use 1 to 365");
+            }
+        }
+        self.outbound.templates()?;
         self.verify.recount_at_s()?;
         Ok(())
     }
@@ -316,6 +341,10 @@ impl DataFolder {
 
     pub fn exports(&self) -> PathBuf {
         self.0.join("exports")
+    }
+
+    pub fn outbound(&self) -> PathBuf {
+        self.0.join("outbound")
     }
 
     pub fn signing_keys(&self) -> PathBuf {

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod keys;
 mod logging;
+mod outbound;
 mod rebuild;
 mod resubmit;
 mod serve;
@@ -53,6 +54,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Keys(arguments) => commands::keys::run(&arguments.what)?,
         Command::Why(arguments) => commands::why::run(arguments).await?,
         Command::SignLink(arguments) => commands::sign_link::run(&arguments)?,
+        Command::PostbackUrl(arguments) => commands::postback_url::run(&arguments)?,
         Command::Tag(arguments) => commands::say(tally_capture::tag_element(&arguments.server)),
         Command::Bench(arguments) => commands::bench::run(arguments).await?,
         Command::CheckConfig(arguments) => commands::check_config::run(&arguments)?,

@@ -22,6 +22,9 @@ const FIELDS: &str =
 pub fn mended(old: &Event, reason: Reason, set: &Map<String, Value>, now_us: i64) -> Result<Event, String> {
     let mut event = match reason {
         Reason::Undecodable => undecoded(old)?,
+        Reason::NotApproved => {
+            return Err("it is not approved; the next postback of its transaction says when it is".to_owned());
+        }
         _ => old.clone(),
     };
     for (field, value) in set {

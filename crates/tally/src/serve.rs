@@ -3,6 +3,7 @@
 mod access;
 pub(crate) mod adapters;
 mod admin;
+mod attribution;
 mod door;
 mod maintenance;
 mod operations;
@@ -36,9 +37,11 @@ use tracing::{error, info, warn};
 
 use crate::config::{Config, DataFolder};
 use crate::keys::KeyFile;
+use crate::outbound::{self, Outbound, OutboundParts};
 use access::{Access, AccessLayer, AccessParts, Keyring};
 use adapters::{LakeQuery, LakeSink};
 use admin::Admin;
+use attribution::{Attribution, AttributionMetrics};
 pub(crate) use door::{Door, DoorMetrics};
 use maintenance::Maintenance;
 use operations::Operations;
@@ -88,6 +91,23 @@ impl Server {
         let recount = config.verify.recount_at_s()?;
         let recount = recount.map(|at_s| Recount::new(lake.clone(), clock.clone(), at_s, dedup_ttl_s, metrics));
 
+        let attribution = Attribution {
+            lake: lake.clone(),
+            clock: clock.clone(),
+            windows: config.attribution.windows(),
+            progress: progress.subscribe(),
+            metrics: AttributionMetrics::register(&mut registry),
+        };
+
+        let parts = OutboundParts {
+            lake: lake.clone(),
+            clock: clock.clone(),
+            entropy: Arc::new(SystemEntropy),
+            folder: folder.outbound(),
+        };
+        let outbound = Outbound::open(&config.outbound, parts, &mut registry)?;
+        let told = outbound.as_ref().map(Outbound::listed).unwrap_or_default();
+
         let admin = Admin { lake: lake.clone(), journal: journal.clone(), clock: clock.clone() };
         let capture = Arc::new(Capture::new(CaptureParts {
             journal: journal.clone(),
@@ -111,7 +131,8 @@ impl Server {
         let questions = tally_api::router(api)
             .merge(tally_api::exports_router(exports.clone()))
             .merge(admin::router(Arc::new(admin)))
-            .merge(operations::router(operations));
+            .merge(operations::router(operations))
+            .merge(outbound::router(told));
         let routes = tally_capture::router(capture.clone()).merge(aside(questions)).layer(AccessLayer(access));
 
         let door = Door::open(config, routes, tally_capture::gather_receipts_here, &door_metrics)?;
@@ -124,6 +145,7 @@ impl Server {
             pipeline: pipeline.thread,
             beside: [
                 tokio::spawn(maintenance.run()),
+                tokio::spawn(attribution.run()),
                 tokio::spawn(refresh::run(capture)),
                 tokio::spawn(access::keep_up(keyring)),
                 tokio::spawn(exports.keep_up()),
@@ -131,6 +153,7 @@ impl Server {
             .into_iter()
             .chain(recount.map(|recount| tokio::spawn(recount.run())))
             .chain(postgres.map(tokio::spawn))
+            .chain(outbound.map(|outbound| tokio::spawn(outbound.run())))
             .collect(),
         })
     }

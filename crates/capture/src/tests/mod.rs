@@ -8,6 +8,7 @@ mod geography;
 mod journal;
 mod limits;
 mod person;
+mod postback;
 mod privacy;
 mod socket;
 mod tag;

@@ -35,6 +35,7 @@ impl Queries {
         let received: i64 = report.kinds.values().map(|kind| kind.received).sum();
         report.expect(|| "received events".to_owned(), view.committed.total() as i64, received);
         self.check_totals(&view, &mut report).await?;
+        self.check_attributions(&view, &mut report).await?;
         if recount {
             for rollup_view in View::ALL {
                 for grain in Grain::ALL {

@@ -20,7 +20,7 @@ use super::Queries;
 use super::check::is_within_error;
 use super::report::{rollup_sum, whole};
 use crate::error::Result;
-use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, ROLLUP_DIMENSIONS, base_column, summed_bases};
+use crate::schema::{EVENTS_PARTITION_COLUMNS, ROLLUP_DIMENSIONS, base_column, summed_bases};
 
 /// What an event's row is known by, wherever it lies.
 const EVENT_KEYS: [&str; 2] = ["partition", "offset"];
@@ -28,21 +28,23 @@ const EVENT_KEYS: [&str; 2] = ["partition", "offset"];
 const PERSONAL: [&str; 2] = ["user_hash", "ip_hash"];
 
 impl Queries {
-    /// Compares what readers of both see: every column of every event, and every sum of every cell. Distinct users of a cell
+    /// Compares what readers of both see: every column of every event and attribution, and every sum of every cell. Distinct users of a cell
     /// are estimates that depend on the order of adding up, so they are compared within their error, outside the digest.
     pub async fn compare(&self, other: &Queries) -> Result<Comparison> {
         let events = compare("events", EVENT_KEYS.len(), [self.rows()?, other.rows()?]).await?;
         let keys = cell_keys().len();
         let cells = compare("rollups", keys, [self.cells()?, other.cells()?]).await?;
-        Ok(Comparison { events, cells })
+        let attributions = [self.attribution_rows()?, other.attribution_rows()?];
+        let attributions = compare("attributions", EVENT_KEYS.len(), attributions).await?;
+        Ok(Comparison { events, cells, attributions })
     }
 
     fn rows(&self) -> Result<DataFrame> {
-        let rows = self.table(&self.current().events, &EVENTS_PARTITION_COLUMNS)?;
-        let others = EVENTS.fields().iter().map(|field| field.name().as_str());
-        let others = others.filter(|name| !EVENT_KEYS.contains(name));
-        let columns: Vec<Expr> = EVENT_KEYS.into_iter().chain(others).map(ident).collect();
-        Ok(rows.select(columns)?.sort(ascending(&EVENT_KEYS))?)
+        by_place(self.table(&self.current().events, &EVENTS_PARTITION_COLUMNS)?)
+    }
+
+    fn attribution_rows(&self) -> Result<DataFrame> {
+        by_place(self.table(&self.current().attributions, &[])?)
     }
 
     fn cells(&self) -> Result<DataFrame> {
@@ -54,6 +56,14 @@ impl Queries {
         let columns: Vec<Expr> = keys.iter().map(|name| ident(*name)).chain(cell_sums()).collect();
         Ok(cells.select(columns)?.sort(ascending(&keys))?)
     }
+}
+
+/// All columns, those that a row is known by first, in their order.
+fn by_place(rows: DataFrame) -> Result<DataFrame> {
+    let names: Vec<String> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let others = names.iter().map(String::as_str).filter(|name| !EVENT_KEYS.contains(name));
+    let columns: Vec<Expr> = EVENT_KEYS.into_iter().chain(others).map(ident).collect();
+    Ok(rows.select(columns)?.sort(ascending(&EVENT_KEYS))?)
 }
 
 fn cell_keys() -> Vec<&'static str> {

@@ -24,7 +24,7 @@ use crate::store::SyncedStore;
 const SEARCHES_MAX: usize = 8;
 
 /// What is told of an event besides the columns with a place of their own.
-const FIELDS: [&str; 29] = [
+const FIELDS: [&str; 31] = [
     "campaign_id",
     "ad_id",
     "placement_id",
@@ -49,6 +49,8 @@ const FIELDS: [&str; 29] = [
     "gpp_sid",
     "us_privacy",
     "gpc",
+    "txn_id",
+    "status",
     "cost_micros",
     "revenue_micros",
     "utc_offset_minutes",

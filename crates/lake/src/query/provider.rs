@@ -20,6 +20,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 
 use crate::table::TableVersion;
 
@@ -77,6 +78,13 @@ impl TableProvider for FileTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let files = self.matching(state, filters)?;
+        if files.is_empty() {
+            // A scan of no groups has no partitions, which a plan that sorts or limits in one takes for a mistake.
+            let schema = self.schema.table_schema();
+            let columns =
+                projection.map_or_else(|| Ok(schema.clone()), |columns| schema.project(columns).map(Arc::new))?;
+            return Ok(Arc::new(EmptyExec::new(columns)));
+        }
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
         let url = ObjectStoreUrl::local_filesystem();
         let store = state.runtime_env().object_store(&url)?;

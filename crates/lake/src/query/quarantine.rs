@@ -6,7 +6,9 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Int16Type};
 use datafusion::logical_expr::{ident, lit};
 use serde_json::Value as Json;
-use tally_model::{Class, Country, Event, EventId, Kind, Privacy, Purpose, Quarantined, Reason, Region, Subdivision};
+use tally_model::{
+    Class, ConversionStatus, Country, Event, EventId, Kind, Privacy, Purpose, Quarantined, Reason, Region, Subdivision,
+};
 
 use super::Queries;
 use super::life::{rows_of, time_text};
@@ -35,6 +37,7 @@ impl Queries {
             "reason",
             "campaign_id",
             "click_id",
+            "txn_id",
             "props",
         ];
         let newest = [("received_at", false), ("partition", false), ("offset", false)];
@@ -78,6 +81,7 @@ fn listed(row: &RecordBatch) -> Result<Quarantined> {
     let props: Json = serde_json::from_str(&text("props")?).unwrap_or_default();
     let why = match Reason::parse(&reason) {
         Some(Reason::ClickUnresolved) => format!("it names click {:?}, and no campaign", text("click_id")?),
+        Some(Reason::NotApproved) => format!("its transaction {:?} is not approved", text("txn_id")?),
         Some(Reason::Undecodable) => props["undecodable_record"]["why"].as_str().unwrap_or("unknown").to_owned(),
         _ => "a rule failed on it; see the log of that time".to_owned(),
     };
@@ -142,6 +146,8 @@ fn event_of(row: &RecordBatch, file: &Arc<LiveFile>) -> Result<Event> {
         subdivision: later_text(row, "subdivision").as_deref().and_then(Subdivision::parse),
         purpose: later_text(row, "purpose").as_deref().and_then(Purpose::parse),
         privacy: privacy_of(row).some(),
+        txn_id: later_text(row, "txn_id"),
+        status: later_text(row, "status").as_deref().and_then(ConversionStatus::parse),
     })
 }
 

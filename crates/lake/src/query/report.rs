@@ -35,7 +35,10 @@ impl Queries {
         let source = Source::of(report);
         let asked = Asked::new(report);
         let rows = self.source_rows(&view, source, report)?;
-        let sums = rows.aggregate(asked.groups(source, report), asked.sums(source))?;
+        let sums = match report.attribution {
+            None => rows.aggregate(asked.groups(source, report), asked.sums(source))?,
+            Some(booking) => self.attributed(&view, rows, source, report, booking, &asked)?,
+        };
         let sums = sums.limit(0, Some(GROUPS_MAX + 1))?.collect().await?;
         let groups: usize = sums.iter().map(RecordBatch::num_rows).sum();
         if groups > GROUPS_MAX {
@@ -62,7 +65,10 @@ impl Queries {
             columns: report.columns().collect(),
             rows: rows.iter().map(|row| row.iter().map(|item| item.json(&report.time_zone)).collect()).collect(),
             meta: AnswerMeta {
-                source: source.name(),
+                source: match report.attribution {
+                    None => source.name(),
+                    Some(_) => format!("{} and attributions", source.name()),
+                },
                 table_version: view.events_version(),
                 users_error: estimates_users.then_some(Users::RELATIVE_STANDARD_ERROR),
                 warnings: if mixed_currencies > 0 { vec![warning.to_owned()] } else { Vec::new() },
@@ -101,17 +107,17 @@ impl Queries {
 }
 
 /// An instant, as `occurred_at` and `bucket` have it.
-pub(super) fn time(at_us: i64) -> Expr {
+pub(crate) fn time(at_us: i64) -> Expr {
     lit(ScalarValue::TimestampMicrosecond(Some(at_us), Some("UTC".into())))
 }
 
 /// The partition that an instant is in.
-pub(super) fn day(at_us: i64) -> Expr {
+pub(crate) fn day(at_us: i64) -> Expr {
     let day = i32::try_from(at_us.div_euclid(DAY_US)).unwrap_or(i32::MAX);
     lit(ScalarValue::Date32(Some(day)))
 }
 
-fn filter_expr(filter: &Filter, by_segment: bool) -> Result<Expr> {
+pub(super) fn filter_expr(filter: &Filter, by_segment: bool) -> Result<Expr> {
     if filter.dimension == Dimension::Segment && !by_segment {
         let list_type = EVENTS.field_with_name("segments")?.data_type().clone();
         let any = any_segment_function(filter.values.clone(), list_type).call(vec![ident("segments")]);
@@ -142,9 +148,9 @@ fn dimension_column(dimension: Dimension) -> Expr {
 }
 
 /// What is summed for a report: each base once, in a fixed order.
-struct Asked {
-    bases: Vec<Base>,
-    watches_currency: bool,
+pub(super) struct Asked {
+    pub bases: Vec<Base>,
+    pub watches_currency: bool,
 }
 
 impl Asked {
@@ -164,7 +170,7 @@ impl Asked {
         Self { bases, watches_currency }
     }
 
-    fn groups(&self, source: Source, report: &Report) -> Vec<Expr> {
+    pub fn groups(&self, source: Source, report: &Report) -> Vec<Expr> {
         let time_column = match source {
             Source::Rollup(..) => ident("bucket"),
             Source::Events => ident("occurred_at"),
@@ -181,7 +187,7 @@ impl Asked {
         report.group_by.iter().enumerate().map(group).collect()
     }
 
-    fn sums(&self, source: Source) -> Vec<Expr> {
+    pub fn sums(&self, source: Source) -> Vec<Expr> {
         let sum_of = |(at, base): (usize, &Base)| {
             let expr = match source {
                 Source::Rollup(..) => rollup_sum(*base),
@@ -223,11 +229,11 @@ impl Asked {
     }
 }
 
-fn group_name(at: usize) -> String {
+pub(super) fn group_name(at: usize) -> String {
     format!("group_{at}")
 }
 
-fn base_name(at: usize) -> String {
+pub(super) fn base_name(at: usize) -> String {
     format!("base_{at}")
 }
 

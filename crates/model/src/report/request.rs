@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::{Dimension, GroupBy, Metric};
+use super::{Booking, Dimension, GroupBy, Metric};
 use crate::Format;
 
 /// Rows that a report may answer with when no `limit` is given, and at most.
@@ -34,6 +34,9 @@ pub struct ReportRequest {
     pub limit: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
+    /// `click_date` or `conversion_date`: conversions by what they are owed to, instead of by their own fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,6 +79,7 @@ pub struct Report {
     pub order_by: Vec<OrderBy>,
     pub limit: usize,
     pub format: Format,
+    pub attribution: Option<Booking>,
 }
 
 /// `In` keeps the events whose value is listed; `NotIn` all others, those without a value included.
@@ -138,7 +142,9 @@ impl TryFrom<&ReportRequest> for Report {
             order_by: Vec::new(),
             limit: limit(request.limit)?,
             format: format(request.format.as_deref())?,
+            attribution: attribution(request.attribution.as_deref())?,
         };
+        check_attributed(&report)?;
         report.order_by =
             request.order_by.iter().enumerate().map(|order| order_by(&report, order)).collect::<Result<_, _>>()?;
         Ok(report)
@@ -207,6 +213,29 @@ fn limit(limit: Option<usize>) -> Result<usize, ReportError> {
 fn format(name: Option<&str>) -> Result<Format, ReportError> {
     let Some(name) = name else { return Ok(Format::default()) };
     Format::parse(name).ok_or_else(|| unknown("format".to_owned(), name, Format::ALL.map(Format::as_str).to_vec()))
+}
+
+fn attribution(name: Option<&str>) -> Result<Option<Booking>, ReportError> {
+    let booking = |name| Booking::parse(name).ok_or_else(|| unknown("attribution".to_owned(), name, bookings()));
+    name.map(booking).transpose()
+}
+
+fn bookings() -> Vec<&'static str> {
+    Booking::ALL.map(Booking::as_str).to_vec()
+}
+
+/// A report by attribution tells what clicks and views brought, and knows of conversions no more than those.
+fn check_attributed(report: &Report) -> Result<(), ReportError> {
+    if report.attribution.is_none() {
+        return Ok(());
+    }
+    let (no, cure) = ("is not known by attribution", "leave it out, or leave out `attribution`");
+    let metrics = report.metrics.iter().filter(|metric| !metric.can_be_attributed()).map(|metric| metric.as_str());
+    let groups = report.group_by.iter().filter(|group| !group.can_be_attributed()).map(|group| group.as_str());
+    let filters = report.filters.iter().map(|filter| filter.dimension);
+    let filters = filters.filter(|dimension| !dimension.can_be_attributed()).map(Dimension::as_str);
+    let mut wrong = metrics.chain(groups).chain(filters);
+    wrong.next().map_or(Ok(()), |name| Err(error("attribution", format!("{} {no}", quoted(name)), cure)))
 }
 
 fn parse_all<T: PartialEq>(
@@ -295,6 +324,7 @@ mod tests {
             order_by: Vec::new(),
             limit: None,
             format: None,
+            attribution: None,
         };
         Report::try_from(&request).unwrap_err()
     }
@@ -323,6 +353,19 @@ mod tests {
         let request = |rest: &str| {
             format!(r#"{{"metrics":["clicks"],"from":"2019-11-24T00:00:00Z","to":"2019-12-01T00:00:00Z"{rest}}}"#)
         };
+        check(
+            &request(r#","attribution":"click""#),
+            r#"`attribution`: "click" is not known; use one of click_date, conversion_date"#,
+        );
+        for (wrong, name) in [
+            (r#","group_by":["segment"]"#, "segment"),
+            (r#","filters":[{"field":"reason","values":["same_id"]}]"#, "reason"),
+        ] {
+            let says = format!(
+                "`attribution`: {name:?} is not known by attribution; leave it out, or leave out `attribution`"
+            );
+            check(&request(&format!(r#"{wrong},"attribution":"click_date""#)), &says);
+        }
         check(
             &request(r#","group_by":["campagn_id"]"#),
             r#"`group_by[0]`: "campagn_id" is not known; did you mean "campaign_id"?"#,

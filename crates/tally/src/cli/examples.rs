@@ -87,6 +87,15 @@ Macros:
 Files:
   tally-data/signing.keys";
 
+pub const POSTBACK_URL: &str = "\
+Examples:
+  tally postback-url --campaign spring --server https://tally.example
+  tally postback-url --campaign spring --set click_id={aff_sub} --set txn_id={transaction_id}
+  tally postback-url --set status= --set publisher_id={affiliate_id}
+
+Files:
+  tally-data/signing.keys";
+
 pub const TAG: &str = "\
 Examples:
   tally tag --server https://tally.example
@@ -119,7 +128,7 @@ mod tests {
     #[test]
     fn every_example_is_a_command_that_the_parser_takes() {
         let mut tried = 0;
-        for text in [SERVE, SEND, GENERATE, QUERY, SQL, VERIFY, KEYS, WHY, SIGN_LINK, TAG, CHECK_CONFIG] {
+        for text in [SERVE, SEND, GENERATE, QUERY, SQL, VERIFY, KEYS, WHY, SIGN_LINK, POSTBACK_URL, TAG, CHECK_CONFIG] {
             for line in text.lines().filter_map(|line| line.strip_prefix("  tally ")) {
                 let words = std::iter::once("tally".to_owned()).chain(words_of(line));
                 assert!(Cli::try_parse_from(words).is_ok(), "`tally {line}` is not understood");

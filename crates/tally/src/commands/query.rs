@@ -47,6 +47,7 @@ fn request(arguments: &QueryArguments) -> Result<ReportRequest> {
         order_by: arguments.order.iter().map(order).collect(),
         limit: Some(arguments.limit),
         format: None,
+        attribution: arguments.attribution.map(|booking| booking.name().to_owned()),
     })
 }
 

@@ -33,7 +33,7 @@ pub async fn run(arguments: &ReplayArguments) -> Result<ExitCode> {
     let lake = replay(&config, journal.clone(), &target).await?;
     let proof = lake.queries().check(true, config.pipeline.dedup_ttl_s).await?;
     let compared = match &source.lake {
-        Some(folder) => Some(compare(folder, &journal.end(), &lake).await?),
+        Some(folder) => Some(compare(&config, folder, &journal.end(), &lake).await?),
         None => None,
     };
     let is_fine = proof.holds() && compared.as_ref().is_none_or(Comparison::is_identical);
@@ -107,11 +107,21 @@ async fn replay(config: &Config, journal: Arc<DiskJournal>, target: &DataFolder)
         progress: watch::Sender::new(Progress::default()),
     };
     pipeline.run().await?;
+    attribute(config, &lake).await?;
     Ok(lake)
 }
 
-async fn compare(source: &Path, end: &Positions, replayed: &Lake) -> Result<Comparison> {
+/// What every conversion is owed to, from the first to the last.
+async fn attribute(config: &Config, lake: &Lake) -> Result<()> {
+    let mut attributor = lake.attributor(config.attribution.windows()).await?;
+    while !attributor.round(&lake.view()).await?.is_level {}
+    Ok(())
+}
+
+async fn compare(config: &Config, source: &Path, end: &Positions, replayed: &Lake) -> Result<Comparison> {
     let source = Lake::open(source, 0, Arc::new(SystemClock)).await?;
+    // A server that was stopped has counted everything, and attributes what came last when it starts again.
+    attribute(config, &source).await?;
     let committed = source.view().committed;
     ensure!(
         committed.covers(end),
@@ -126,13 +136,14 @@ async fn compare(source: &Path, end: &Positions, replayed: &Lake) -> Result<Comp
 fn print(result: &Value, compared: Option<&Comparison>) {
     say(format!("{} records replayed", grouped(result["records"].as_i64().unwrap_or_default())));
     verify::print(&result["proof"]["report"]);
-    let Some(Comparison { events, cells }) = compared else {
+    let Some(compared) = compared else {
         return say("there is no lake beside the journal to compare with");
     };
-    for (what, table) in [("events", events), ("cells", cells)] {
+    let Comparison { events, cells, attributions } = compared;
+    for (what, table) in [("events", events), ("cells", cells), ("attributions", attributions)] {
         print_table(what, table);
     }
-    say(if events.is_identical() && cells.is_identical() { "identical" } else { "DIFFERENT" });
+    say(if compared.is_identical() { "identical" } else { "DIFFERENT" });
 }
 
 fn print_table(what: &str, table: &TableComparison) {

@@ -66,6 +66,8 @@ fn need_of(method: &Method, path: &str) -> Need {
         // The script that pages load, by its name and by its contents.
         _ if path == "/tag.js" || path.starts_with("/tag-") => Need::Nothing,
         "/v1/events" => Need::NoKeyOr(Scope::Ingest),
+        // A network can put a token into the address and nothing else; the endpoint asks for it where there is no key.
+        "/v1/postback" => Need::NoKeyOr(Scope::Ingest),
         "/v1/events/batch" => Need::Key(Scope::Ingest),
         _ if path.starts_with("/v1/admin/") => Need::Key(Scope::Admin),
         _ => Need::Key(Scope::Query),

@@ -6,7 +6,10 @@ use futures::StreamExt;
 use tally_api::{Freshness, Query, QueryError, SqlQuestion, Table};
 use tally_lake::{FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimits, WantedSightings, encode_answer};
 use tally_model::report::{Answer, Report};
-use tally_model::{Cell, CheckReport, Days, EventId, Fact, Format, Life, Partition, Positions, Quarantined, Reason};
+use tally_model::{
+    Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Partition, Positions,
+    Quarantined, Reason,
+};
 use tally_pipeline::{Batch, PersonsClick, Progress, Sighting, Sink, SinkError, Wanted};
 use tokio::sync::watch;
 
@@ -142,5 +145,9 @@ impl Query for LakeQuery {
 
     async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError> {
         self.queries.quarantined(reason, limit).await.map_err(query_error)
+    }
+
+    async fn conversions(&self, filter: &ConversionFilter) -> Result<Vec<ConversionRow>, QueryError> {
+        self.queries.conversions(filter).await.map_err(query_error)
     }
 }

@@ -4,6 +4,7 @@
 mod audit;
 mod bad_input;
 mod commands;
+mod conversions;
 mod correct;
 mod crash;
 mod door;
@@ -14,6 +15,7 @@ mod limits;
 mod load;
 mod older;
 mod operations;
+mod outbound;
 mod peers;
 mod postgres;
 mod real_data;

@@ -44,6 +44,8 @@ pub struct Launch {
     pub hands_over_socket: bool,
     /// Whether the log goes to a file that the test reads, instead of to the test's own output.
     pub is_logged: bool,
+    /// The text of a configuration file.
+    pub config: Option<String>,
     /// Whether it listens on all addresses of this machine, as a public server does. Tests still ask it through loopback.
     pub on_all_addresses: bool,
 }
@@ -119,6 +121,11 @@ impl Server {
         command.args(words);
         let address = if self.launch.on_all_addresses { "0.0.0.0" } else { "127.0.0.1" };
         command.args(["serve", "--listen", &format!("{address}:{}", self.port), "--data"]).arg(self.data());
+        if let Some(config) = &self.launch.config {
+            let path = self.folder.path().join("tally.toml");
+            std::fs::write(&path, config).unwrap();
+            command.arg("--config").arg(path);
+        }
         command.envs(self.launch.settings.iter().map(|(name, value)| (*name, value.as_str())));
         command
     }

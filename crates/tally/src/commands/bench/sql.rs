@@ -72,7 +72,7 @@ pub async fn run(options: Options) -> Result<()> {
     let lake = Lake::open(&folder, 0, Arc::new(SystemClock)).await?;
     let (sql, view) = (lake.sql()?, lake.view());
     let files = view.event_files();
-    let [events, _] = view.sizes();
+    let [events, ..] = view.sizes();
     say(format!("{} events in {} files, {} MB", events.rows, events.files, events.bytes / 1_000_000));
     let mut duckdb = DuckDb::start(&options.python, &files)?;
     let hottest = "SELECT campaign_id FROM events GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1";
