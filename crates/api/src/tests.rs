@@ -194,7 +194,7 @@ async fn the_quarantine_is_listed_by_reason_within_a_bound() {
         assert_eq!((&body["events"][0]["reason"], &body["events"][0]["offset"]), (&json!(reason), &json!(limit)));
     }
     for (wrong, says) in [
-        ("?reason=same_id", "click_unresolved, undecodable, judging_failed"),
+        ("?reason=same_id", "click_unresolved, not_approved, undecodable, judging_failed"),
         ("?limit=0", "1 to 10000"),
         ("?limit=10001", "1 to 10000"),
         ("?limit=many", "limit"),
