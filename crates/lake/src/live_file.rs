@@ -18,8 +18,9 @@ pub(crate) struct LiveFile {
     pub add: Add,
     pub rows: usize,
     stats: Value,
-    /// The same for DataFusion.
+    /// The same for DataFusion, whose bounds the engine may use as estimates.
     pub scan: PartitionedFile,
+    /// And for leaving files out of a scan.
     pub statistics: Arc<Statistics>,
 }
 
@@ -49,7 +50,7 @@ impl LiveFile {
             .with_partition_values(partition_values)
             .with_statistics(Arc::new(of_file));
         scan.object_meta.location = root.parts().chain(Path::from(add.path.as_str()).parts()).collect();
-        let statistics = scan.statistics.clone().unwrap_or_default();
+        let statistics = Arc::new(for_pruning(scan.statistics.as_deref().cloned().unwrap_or_default()));
         Self { add, rows, stats, scan, statistics }
     }
 
@@ -108,6 +109,20 @@ impl LiveFile {
     pub fn replaced(&self, now_ms: i64) -> Remove {
         Remove { data_change: true, ..self.rearranged(now_ms) }
     }
+}
+
+/// Bounds that pruning takes at their word: it does not look at those that are called inexact. Ours are the least and the greatest
+/// value themselves (see `files::statistics`), to the microsecond and in full length.
+fn for_pruning(mut statistics: Statistics) -> Statistics {
+    for column in &mut statistics.column_statistics {
+        column.min_value = exact(std::mem::take(&mut column.min_value));
+        column.max_value = exact(std::mem::take(&mut column.max_value));
+    }
+    statistics
+}
+
+fn exact(bound: Precision<ScalarValue>) -> Precision<ScalarValue> {
+    bound.get_value().cloned().map(Precision::Exact).unwrap_or_default()
 }
 
 fn time_us(value: &Value) -> Option<i64> {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PrunableStatistics;
@@ -39,6 +39,19 @@ impl FileTable {
             table,
             schema: TableSchema::builder(Arc::new(Schema::new(in_files))).with_table_partition_cols(partitions).build(),
         }
+    }
+
+    /// The same with texts as views, which are compared and grouped by their first bytes.
+    pub fn with_text_views(mut self) -> Self {
+        let viewed = |field: &FieldRef| match field.data_type() {
+            DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+            _ => field.clone(),
+        };
+        let in_files: Vec<FieldRef> = self.schema.file_schema().fields().iter().map(viewed).collect();
+        let partitions = self.schema.table_partition_cols().clone();
+        self.schema =
+            TableSchema::builder(Arc::new(Schema::new(in_files))).with_table_partition_cols(partitions).build();
+        self
     }
 
     /// The files that may hold rows that match.

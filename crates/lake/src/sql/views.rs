@@ -85,7 +85,7 @@ fn has_users(grain: Grain) -> bool {
 }
 
 fn events(lake: &LakeView) -> Result<LogicalPlanBuilder> {
-    let table = FileTable::new(lake.events.clone(), &EVENTS_PARTITION_COLUMNS);
+    let table = FileTable::new(lake.events.clone(), &EVENTS_PARTITION_COLUMNS).with_text_views();
     let shown = EVENTS.fields().iter().map(|field| field.name().as_str()).filter(|name| !HIDDEN.contains(name));
     let columns = shown.map(|name| match name {
         "event_id" => id_text().call(vec![ident(name)]).alias(name),
@@ -100,7 +100,7 @@ fn events(lake: &LakeView) -> Result<LogicalPlanBuilder> {
 
 /// The rows of one view and grain. Parts of a cell are not added up yet.
 fn parts(lake: &LakeView, view: View, grain: Grain) -> Result<LogicalPlanBuilder> {
-    let table = FileTable::new(lake.rollups.clone(), &[]);
+    let table = FileTable::new(lake.rollups.clone(), &[]).with_text_views();
     let is_wanted = ident("grain").eq(lit(grain.as_str())).and(ident("view").eq(lit(view.as_str())));
     LogicalPlanBuilder::scan("rollups", provider_as_source(Arc::new(table)), None)?.filter(is_wanted)
 }

@@ -183,6 +183,28 @@ async fn rows_leave_in_each_format_and_also_where_there_are_none() {
 }
 
 #[tokio::test]
+async fn files_that_cannot_hold_what_is_asked_for_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, sql) = lake(folder.path(), 100).await;
+    let files = async |condition: &str| {
+        let plan = format!("EXPLAIN SELECT count(*), max(kind) FROM events WHERE {condition}");
+        ask(&sql, &plan)
+            .await
+            .iter()
+            .map(|row| row["plan"].as_str().unwrap().matches(".parquet").count())
+            .sum::<usize>()
+    };
+    // Two commits, of three regions each.
+    assert_eq!(files("true").await, 6);
+    assert_eq!(files("occurred_at < '2023-11-14T22:13:20.050Z'").await, 3, "the second commit is later");
+    assert_eq!(files("occurred_at >= '2023-11-14T22:13:20.050Z'").await, 3, "the first commit is earlier");
+    assert_eq!(files("campaign_id = 'even'").await, 6);
+    assert_eq!(files("campaign_id = 'zzz'").await, 0);
+    assert_eq!(files("region = 'eu'").await, 2);
+    assert_eq!(files("event_date = '2023-11-15'").await, 0);
+}
+
+#[tokio::test]
 async fn each_statement_sees_what_is_committed_when_it_begins() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, sql) = lake(folder.path(), 10).await;
