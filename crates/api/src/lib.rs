@@ -1,11 +1,13 @@
-//! HTTP out: reports, proof, the life of an event. Checks the question, asks whoever implements [`Query`], shapes the answer.
+//! HTTP out: reports, proof, the life of an event, live figures, and the dashboard that shows them. Checks the question, asks whoever implements [`Query`], shapes the answer.
 
 mod error;
 mod extract;
+mod live;
 mod metrics;
 mod proof;
 mod quarantine;
 mod report;
+mod web;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use error::ApiError;
 pub use extract::Question;
+pub use live::{Frame, Live, live_router};
 pub use metrics::ApiMetrics;
+pub use web::{is_web, web_router};
 
 /// Questions that run at once; others wait their turn. More would only slow each other, and capture, down.
 const RUNNING_MAX: usize = 8;

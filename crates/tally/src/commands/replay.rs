@@ -99,7 +99,7 @@ async fn replay(config: &Config, journal: Arc<DiskJournal>, target: &DataFolder)
     let lake = Lake::open(&target.lake(), config.journal.partitions, clock.clone()).await?;
     let pipeline = Pipeline {
         journal,
-        sink: LakeSink::new(lake.clone()).await?,
+        sink: LakeSink::new(lake.clone(), None).await?,
         clock,
         settings: config.pipeline_settings(),
         dedup: config.dedup_options(target),

@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod correct;
 mod crash;
+mod dashboard;
 mod door;
 mod keys;
 mod landing;
