@@ -30,7 +30,7 @@ export async function ask(path, { body, signal, as = "json", accept = [] } = {})
 async function problemOf(answer) {
   if (answer.status === 401) document.dispatchEvent(new CustomEvent("tally:sign-in"));
   const problem = await answer.json().catch(() => ({}));
-  const fallback = answer.status === 404 ? "This server does not have what this view asks for. A newer version of Tally does." : `The server answered ${answer.status}. Its log says why.`;
+  const fallback = answer.status === 404 ? "It does not have the endpoint that the view asks; a newer version of Tally does." : `The server answered ${answer.status}. Its log says why.`;
   return new Problem(answer.status, problem.title, problem.detail || fallback);
 }
 

@@ -54,7 +54,9 @@ export function empty(what, cure) {
 
 /** What went wrong and what to do, in the server's own words where it has some. */
 export function failed(error, retry) {
-  const title = error.status ? `${error.title || "The question failed"} (${error.status})` : "The server cannot be reached";
+  if (error.status === 404 && !error.title) return empty("This server cannot answer this view.", error.message);
+  const reached = error.status === 0 ? "The server cannot be reached" : "This view cannot show what the server answered";
+  const title = error.status ? `${error.title || "The question failed"} (${error.status})` : reached;
   return h(
     "div",
     { class: "state state-error", role: "alert" },
@@ -110,7 +112,7 @@ export function table(columns, rows, { caption, sort, onsort, foot = null, rowCl
   return h(
     "div",
     { class: "table-wrap", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", {}, h("caption", { class: "sr" }, caption), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows.map(line)), foot),
+    h("table", {}, h("caption", { class: "sr" }, caption), columns.some((column) => column.title) && h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows.map(line)), foot),
   );
 }
 

@@ -85,6 +85,16 @@ export function bucket(ms, grain, zone) {
   return format({ ...day, weekday: "short", year: "numeric" }).format(ms);
 }
 
+/** Marks of a time axis, in seconds: the day where it begins, the time of day between. */
+export function ticks(marks, zone) {
+  const step = marks.length > 1 ? marks[1] - marks[0] : 86_400;
+  const day = (at) => format({ timeZone: zone, month: "short", day: "numeric" }).format(at * 1_000);
+  if (step >= 86_400) return marks.map(day);
+  const minutes = step % 3_600 === 0 ? { hour: "numeric" } : { hour: "numeric", minute: "2-digit" };
+  const clock = format({ timeZone: zone, ...minutes, ...(step < 60 ? { second: "2-digit" } : {}) });
+  return marks.map((at, nth) => (step >= 60 && (nth === 0 || day(at) !== day(marks[nth - 1])) ? `${clock.format(at * 1_000)}\n${day(at)}` : clock.format(at * 1_000)));
+}
+
 /** A country's name, in the reader's language. */
 export function country(code) {
   if (!code) return "unknown";

@@ -26,7 +26,7 @@ function periods(at) {
     const cell = (key) => ({
       key,
       title: format.METRICS[key],
-      cell: (row) => [h("div", {}, format.metric(key, row[key]?.now)), h("div", { class: "note" }, arrow(row[key]?.change_ratio), ` from ${format.metric(key, row[key]?.before)}`)],
+      cell: (row) => [h("div", {}, format.metric(key, row[key]?.now)), h("div", { class: "note" }, told(key, row[key]))],
     });
     const columns = () => [...group_by.map((name) => ({ name, value: (row) => row[name] })), ...METRICS.flatMap((key) => ["now", "before", "change", "change_ratio"].map((part) => ({ name: `${key}_${part}`, value: (row) => row[key]?.[part] })))];
     return [
@@ -37,9 +37,11 @@ function periods(at) {
   return element;
 }
 
-function arrow(ratio) {
-  if (ratio === null || ratio === undefined) return "new";
-  return `${ratio > 0 ? "▲" : ratio < 0 ? "▼" : ""} ${format.change(ratio)}`;
+/** How it changed, by words as much as by signs. */
+function told(key, figure) {
+  const ratio = figure?.change_ratio;
+  if (ratio === null || ratio === undefined) return figure?.now ? "none before" : "";
+  return `${ratio > 0 ? "▲" : ratio < 0 ? "▼" : ""} ${format.change(ratio)} from ${format.metric(key, figure.before)}`;
 }
 
 function test(at) {

@@ -45,8 +45,15 @@ function life(at, { event_id, events_version, sightings }) {
     );
     if (one.cells?.length) {
       const names = [...new Set(one.cells.flatMap((cell) => Object.keys(cell)))];
-      body.append(h("h3", {}, "Cells that it is counted in"), table(names.map((name) => ({ key: name, title: name, number: false, text: (cell) => (typeof cell[name] === "object" ? JSON.stringify(cell[name]) : String(cell[name] ?? "–")) })), one.cells, { caption: "Cells" }));
+      body.append(h("h3", {}, "Cells that it is counted in"), table(names.map((name) => ({ key: name, title: name, number: false, class: name === "values" ? "wrap" : null, text: (cell) => worded(cell[name]) })), one.cells, { caption: "Cells" }));
     }
     return element;
   });
+}
+
+/** The values of a cell's dimensions, those that it has. */
+function worded(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value !== "object") return String(value);
+  return Object.entries(value).filter(([, each]) => each !== null).map(([name, each]) => `${name} ${each}`).join(", ");
 }

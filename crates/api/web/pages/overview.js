@@ -16,12 +16,13 @@ export default function overview(at) {
   const totals = h("div", { class: "cards", "aria-label": "Totals" });
   const over = panel("Over time", { wide: true });
   const busiest = panel("Campaigns", { tools: [h("a", { href: at.href("/campaigns") }, "All campaigns")] });
+  const where = panel("Countries", { tools: [h("a", { href: at.href("/geography") }, "All countries")] });
   let asking = false;
   const load = async (quiet) => {
     if (asking) return;
     asking = true;
     try {
-      await Promise.all([into(totals, () => cards(at), { lines: 2, quiet }), into(over.body, () => series(at), { lines: 6, quiet }), into(busiest.body, () => campaigns(at), { quiet })]);
+      await Promise.all([into(totals, () => cards(at), { lines: 2, quiet }), into(over.body, () => series(at), { lines: 6, quiet }), into(busiest.body, () => campaigns(at), { quiet }), into(where.body, () => countries(at), { quiet })]);
     } finally {
       asking = false;
     }
@@ -32,7 +33,7 @@ export default function overview(at) {
     const again = setInterval(() => !document.hidden && load(true), 10_000);
     at.onleave(() => clearInterval(again));
   }
-  return h("div", { class: "grid" }, livePanel(at), h("div", { class: "column" }, proofPanel(at), at.session.demo && truthPanel(at)), h("div", { class: "wide" }, totals), over.element, busiest.element);
+  return h("div", { class: "grid" }, livePanel(at), h("div", { class: "column" }, proofPanel(at), at.session.demo && truthPanel(at)), h("div", { class: "wide" }, totals), over.element, busiest.element, where.element);
 }
 
 function livePanel(at) {
@@ -40,7 +41,7 @@ function livePanel(at) {
   const figures = h("div", { class: "live-figures" });
   const busiest = h("div", { class: "live-campaigns" });
   const note = h("p", { class: "state-note", hidden: true });
-  const columns = (seconds) => ["counted", "duplicate", "invalid"].map((name, nth) => ({ name: ["Counted", "Duplicates", "Invalid"][nth], values: seconds[name], colour: ["c1", "c2", "c3"][nth] }));
+  const columns = (seconds) => ["counted", "duplicate", "invalid"].map((name, nth) => ({ name: ["Counted", "Duplicates", "Invalid"][nth], values: seconds[name], summary: "", colour: ["c1", "c2", "c3"][nth] }));
   let chart = null;
   const place = h("div", {});
   const choose = h("div", {});
@@ -111,7 +112,7 @@ function proofPanel(at) {
       body,
       async () => {
         const { holds, report } = await ask("/v1/verify", { signal: at.signal, accept: [409] });
-        const sum = (name) => (report.kinds || []).reduce((all, kind) => all + (kind[name] || 0), 0);
+        const sum = (name) => Object.values(report.kinds || {}).reduce((all, kind) => all + (kind[name] || 0), 0);
         const rows = [["received", report.received], ["counted", sum("counted")], ["duplicate", sum("duplicate")], ["invalid", sum("invalid_givt") + sum("invalid_sivt")], ["quarantined", sum("quarantined")]];
         return [
           h("div", { class: holds ? "seal holds" : "seal broken", role: holds ? "status" : "alert" }, h("span", { class: "seal-mark", "aria-hidden": "true" }, holds ? "✓" : "✗"), h("div", {}, h("strong", {}, holds ? "Every event is accounted for" : "The figures contradict each other"), h("p", {}, holds ? "received = counted + duplicate + invalid + quarantined" : `${format.count(report.differences_total)} differences. Run tally verify --recount, then tally rebuild for the days that it names.`))),
@@ -132,16 +133,20 @@ function truthPanel(at) {
   const load = async () => {
     const { equal, comparison } = await ask("/v1/demo/truth", { signal: at.signal }).catch(() => ({ comparison: { rows: [] } }));
     if (!comparison.rows.length) return replace(body, empty("The first second is being counted.", "It shows here in a moment."));
-    const columns = [
-      { key: "name", title: "", number: false, text: (row) => row.name },
-      { key: "counted", title: "counted", text: (row) => format.count(row.counted) },
-      { key: "truth", title: "truth", text: (row) => format.count(row.truth) },
-      { key: "equal", title: "", cell: (row) => h("span", { class: row.counted === row.truth ? "ok" : "wrong" }, row.counted === row.truth ? "=" : "≠") },
-    ];
+    // A line for each kind; what it was expected to be shows where it differs.
+    const kinds = [];
+    for (const { name, counted, truth } of comparison.rows) {
+      const [kind, received] = name.trim().split(" ");
+      if (received === "received") kinds.push({ kind });
+      else if (kind.endsWith(",")) break;
+      kinds.at(-1)[received || kind] = { counted, truth };
+    }
+    const figure = (key, title) => ({ key, title, cell: ({ [key]: { counted, truth } }) => [format.count(counted), h("span", { class: counted === truth ? "ok" : "wrong" }, counted === truth ? " =" : ` ≠ ${format.count(truth)}`)] });
+    const columns = [{ key: "kind", title: "", number: false, text: (row) => row.kind }, figure("received", "received"), figure("counted", "counted"), figure("duplicates", "copies"), figure("robots", "robots")];
     replace(
       body,
       h("p", { class: equal ? "verdict ok" : "verdict wrong", "data-truth": String(equal) }, equal ? "Equal to the last event" : "Differs", h("span", { class: "note" }, ` after ${format.count(comparison.events)} events`)),
-      table(columns, comparison.rows.filter((row) => !row.name.includes("micros")), { caption: "Counted against the truth" }),
+      table(columns, kinds, { caption: "Counted against the truth" }),
     );
   };
   load();
@@ -205,5 +210,21 @@ async function campaigns(at) {
     ],
     rows,
     { caption: "Campaigns by clicks" },
+  );
+}
+
+async function countries(at) {
+  const { rows } = await query({ metrics: ["clicks", "ctr"], group_by: ["country"], order_by: [{ field: "clicks", desc: true }], limit: 8, ...asQuestion(at.range) }, at.signal);
+  if (!rows.length) return empty("Nobody clicked in this period.");
+  const most = Math.max(...rows.map((row) => row.clicks), 1);
+  return table(
+    [
+      { key: "country", title: "Country", number: false, text: (row) => format.country(row.country) },
+      { key: "bar", title: "", class: "bar-cell", cell: (row) => bar(row.clicks / most, "c4") },
+      { key: "clicks", title: "Clicks", text: (row) => format.count(row.clicks) },
+      { key: "ctr", title: "CTR", text: (row) => format.ratio(row.ctr) },
+    ],
+    rows,
+    { caption: "Countries by clicks" },
   );
 }
