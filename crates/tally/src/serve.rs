@@ -89,6 +89,7 @@ impl Server {
             dedup: config.dedup_options(&folder),
             metrics: PipelineMetrics::register(&mut registry),
             progress: progress.clone(),
+            is_watched: figures.is_watched(),
         };
         let pipeline = run_pipeline(pipeline)?;
         let maintenance = Maintenance::new(lake.clone(), &config.lake, &mut registry);

@@ -1,5 +1,6 @@
 //! The live figures: takes in what the lake has committed, and tells whoever looks, each second and after a commit.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,13 +17,15 @@ use tokio::time::{Instant, sleep_until};
 /// The windows slide by the second.
 const EVERY: Duration = Duration::from_secs(1);
 /// Commits may come faster than anybody looks.
-const AT_LEAST: Duration = Duration::from_millis(500);
+const AT_LEAST: Duration = Duration::from_millis(250);
 /// Campaigns that are told: more than fit on a screen. The report has them all.
 const CAMPAIGNS_MAX: usize = 100;
 
 /// Shared by the sink, which adds, and the loop, which tells.
 pub(crate) struct LiveFigures {
     window: Mutex<LiveWindow>,
+    /// Whether anybody looks, for the pipeline to know.
+    is_watched: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
     cells: Gauge,
     unnamed: Counter,
@@ -30,7 +33,13 @@ pub(crate) struct LiveFigures {
 
 impl LiveFigures {
     pub fn new(clock: Arc<dyn Clock>, registry: &mut Registry) -> Arc<Self> {
-        let figures = Self { window: Mutex::default(), clock, cells: Gauge::default(), unnamed: Counter::default() };
+        let figures = Self {
+            window: Mutex::default(),
+            is_watched: Arc::default(),
+            clock,
+            cells: Gauge::default(),
+            unnamed: Counter::default(),
+        };
         let registry = registry.sub_registry_with_prefix("tally_live");
         registry.register("cells", "Campaigns in seconds that the live figures hold", figures.cells.clone());
         registry.register(
@@ -39,6 +48,10 @@ impl LiveFigures {
             figures.unnamed.clone(),
         );
         Arc::new(figures)
+    }
+
+    pub fn is_watched(&self) -> Arc<AtomicBool> {
+        self.is_watched.clone()
     }
 
     /// What these events will add once they are committed.
@@ -78,7 +91,9 @@ pub(crate) async fn run(
 ) {
     loop {
         let told = Instant::now();
-        if live.is_watched() {
+        let is_watched = live.is_watched();
+        figures.is_watched.store(is_watched, Ordering::Relaxed);
+        if is_watched {
             let newest = progress.borrow_and_update().clone();
             frames.send_replace(figures.frame(&newest));
         }

@@ -84,6 +84,8 @@ def figures(browser):
     text = open(saved.value.path()).read()
     page.get_by_label("Find a campaign").fill("")
     page.get_by_role("button", name="Campaign", exact=True).click()
+    until(page, "document.querySelector('main tbody th').textContent === 'campaign-0000'")
+    page.get_by_role("button", name="Campaign", exact=True).click()
     until(page, "document.querySelector('main tbody th').textContent === 'campaign-0999'")
     page.locator("main tbody a").first.click()
     page.wait_for_selector(".crumbs")
