@@ -24,6 +24,8 @@ use crate::config::{Auth, Config, Overrides};
 use crate::logging;
 use crate::serve::{ComparedFigure, Comparison, Server};
 
+/// A second's events leave in so many parts, as traffic does, and the live figures show no bursts of our making.
+const SLICES: u32 = 4;
 /// Events in one request.
 const BATCH_EVENTS: usize = 5_000;
 /// How long one second's events may take to be counted before the demo says that something is wrong.
@@ -79,7 +81,12 @@ async fn count(arguments: &DemoArguments, url: &str, told: &watch::Sender<Compar
         if arguments.seconds.is_some_and(|seconds| second >= seconds) {
             return Ok(());
         }
-        send_second(&mut generator, &client, arguments.rate, &history).await?;
+        for slice in 0..SLICES {
+            sleep_until(started + Duration::from_secs(second) + slice * Duration::from_secs(1) / SLICES).await;
+            let sent = arguments.rate * slice / SLICES;
+            let due = arguments.rate * (slice + 1) / SLICES;
+            send_events(&mut generator, &client, due - sent, &history).await?;
+        }
         let truth = generator.truth();
         let asked = Instant::now();
         let figures = figures_of(&http, url, &truth).await?;
@@ -107,12 +114,12 @@ impl History {
     }
 }
 
-async fn send_second(generator: &mut Generator, client: &Client, rate: u32, history: &History) -> Result<()> {
+async fn send_events(generator: &mut Generator, client: &Client, count: u32, history: &History) -> Result<()> {
     let mut lines = String::new();
-    for sent in 1..=rate as usize {
+    for sent in 1..=count as usize {
         generator.write_at(history.now_us(), &mut lines);
         lines.push('\n');
-        if sent % BATCH_EVENTS == 0 || sent == rate as usize {
+        if sent % BATCH_EVENTS == 0 || sent == count as usize {
             let answer = client.post(lines.as_bytes()).await?;
             ensure!(answer.rejected == 0, "the server rejected {} generated events", answer.rejected);
             lines.clear();
