@@ -34,7 +34,7 @@ const SIGN_IN = { path: "/sign-in", title: "Sign in", page: signin };
 const THEMES = ["auto", "light", "dark"];
 
 const main = document.getElementById("main");
-const top_ = document.getElementById("top");
+const header = document.getElementById("top");
 let leave = () => {};
 let session = { key_required: false, key: null, demo: false };
 
@@ -112,7 +112,7 @@ function drawTop(page, at) {
   const pill = h("span", { class: "pill", id: "freshness" }, "…");
   const out = session.key && h("button", { type: "button", class: "button quiet", onclick: signOut }, `Sign out ${session.key}`);
   replace(
-    top_,
+    header,
     h("div", { class: "brand-line" }, h("a", { class: "brand", href: hrefOf("/") }, mark(), "Tally", session.demo && h("span", { class: "badge" }, "demo")), h("div", { class: "top-tools" }, pill, themeTool(), out)),
     page !== SIGN_IN && h("nav", { "aria-label": "Pages" }, links),
   );

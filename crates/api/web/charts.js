@@ -17,22 +17,22 @@ export function redraw() {
 }
 
 /**
- * A chart over time. `series`: [{name, values, colour, fill, text, dash}], `times` in seconds. Drag to zoom, double click to see all.
- * What it shows can be read as a table by those who cannot see it.
+ * A chart over time. `series`: [{name, values, colour, fill, text, dash}], `times` in seconds. Dragging over it asks for that
+ * period, where the page takes one. Who cannot see it is told the sums; the CSV beside it has all.
  */
 export function timeChart({ times, series, zone, height = 220, stacked = false, title, onzoom = null, axis = format.short, grain = null }) {
   const place = h("div", { class: "chart-place", role: "img", "aria-label": `${title}. ${series.map((one) => `${one.name}: ${summary(one)}`).join("; ")}` });
   const legend = h("div", { class: "legend" });
   const element = h("div", { class: "chart" }, legend, place);
   const state = { element, chart: null, draw };
-  let hidden = new Set();
 
   function data(values) {
     if (!stacked) return [values.times, ...values.series.map((one) => one.values)];
     const sums = [];
     let below = null;
-    for (const [nth, one] of values.series.entries()) {
-      below = one.values.map((value, at) => (hidden.has(nth) ? 0 : value || 0) + (below ? below[at] : 0));
+    for (const one of values.series) {
+      const under = below;
+      below = one.values.map((value, at) => (value || 0) + (under ? under[at] : 0));
       sums.push(below);
     }
     // The highest sum is drawn first, the lower ones over it.

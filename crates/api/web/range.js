@@ -101,7 +101,10 @@ export function buckets(range) {
   const all = [];
   if (range.grain === "minute" || range.grain === "hour") {
     const step = range.grain === "minute" ? MINUTE : HOUR;
-    for (let at = Math.floor(range.from / step) * step; at < range.to; at += step) all.push(at);
+    // Hours begin where clocks of the zone show them: at half past in UTC, in India.
+    const { minute, second } = shown(range.from, range.zone);
+    const late = (range.grain === "hour" ? minute * MINUTE : 0) + second * 1_000 + (range.from % 1_000);
+    for (let at = range.from - late; at < range.to; at += step) all.push(at);
     return all;
   }
   const { year, month, day } = shown(range.from, range.zone);

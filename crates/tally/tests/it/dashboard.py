@@ -167,6 +167,32 @@ def sign_in(browser, key):
     return {"refused": refused, "address": here, "cookie": {name: cookie[name] for name in ["httpOnly", "sameSite"]}, "value": cookie["value"], "after": page.url}
 
 
+def periods(browser):
+    """What the page's own functions make of names of periods, and of texts that a spreadsheet would run."""
+    page = browser.new_page()
+    page.goto(f"{SERVER}/")
+    return page.evaluate(
+        """async () => {
+            const folder = document.querySelector('script[type=module]').src.replace('app.js', '');
+            const { rangeOf, buckets, bucketStart } = await import(folder + 'range.js');
+            const { csvText } = await import(folder + 'dom.js');
+            const period = (name, tz, now) => {
+                const range = rangeOf(new URLSearchParams({ range: name, tz }), Date.parse(now));
+                return [range.from, range.to].map((ms) => new Date(ms).toISOString().slice(0, 16));
+            };
+            const india = rangeOf(new URLSearchParams({ range: '24h', tz: 'Asia/Kolkata' }), Date.parse('2026-06-10T10:20:00Z'));
+            return {
+                spring: period('today', 'Europe/Berlin', '2026-03-29T12:00:00Z'),
+                autumn: period('today', 'Europe/Berlin', '2026-10-25T12:00:00Z'),
+                month: period('last-month', 'America/New_York', '2026-03-15T12:00:00Z'),
+                day: period('24h', 'UTC', '2026-06-10T10:20:00Z'),
+                india: buckets(india).includes(bucketStart('2026-06-10T12:00:00+05:30', 'Asia/Kolkata')),
+                csv: csvText([{ name: 'a' , value: (row) => row }], ['=1+1', 'x,"y"', -5]),
+            };
+        }"""
+    )
+
+
 def main():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
@@ -176,7 +202,7 @@ def main():
         elif WHAT == "sign_in":
             done = sign_in(browser, sys.stdin.readline().strip())
         else:
-            done = {"figures": figures, "live": live, "restart": restart, "errors": errors}[WHAT](browser)
+            done = {"figures": figures, "live": live, "restart": restart, "errors": errors, "periods": periods}[WHAT](browser)
         print(json.dumps(done))
         browser.close()
 

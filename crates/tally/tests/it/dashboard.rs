@@ -1,7 +1,9 @@
 //! The dashboard in a real browser, served by the real binary: what a person sees is what the API says.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -184,4 +186,39 @@ fn a_session_opens_the_figures_and_nothing_that_changes_them() {
     assert_eq!(server.post("/v1/events/batch", "{}", &cookie).0, 401, "a session sent events");
     assert!(server.tally(&["keys", "revoke", "team", "--data", data]).status.success());
     super::server::eventually("a session ends with its key", || server.get_with("/v1/verify", &cookie).0 == 401);
+}
+
+#[test]
+fn a_period_begins_when_clocks_of_its_zone_show_it_also_on_the_days_when_they_change() {
+    if browser().is_none() {
+        return;
+    }
+    let server = Server::start();
+    let Some(done) = seen("periods", &server, "") else { return };
+    for (period, from, to) in [
+        ("spring", "2026-03-28T23:00", "2026-03-29T22:00"),
+        ("autumn", "2026-10-24T22:00", "2026-10-25T23:00"),
+        ("month", "2026-02-01T05:00", "2026-03-01T05:00"),
+        ("day", "2026-06-09T10:00", "2026-06-10T11:00"),
+    ] {
+        assert_eq!(done[period], json!([from, to]), "{period}: {done}");
+    }
+    assert_eq!(done["india"], true, "hours there begin at half past in UTC");
+    assert_eq!(done["csv"], "a\r\n'=1+1\r\n\"x,\"\"y\"\"\"\r\n-5\r\n");
+}
+
+#[test]
+fn viewers_do_not_keep_a_server_from_stopping() {
+    /// Less than open requests are given to finish (`DRAIN_TIME`).
+    const STOP_TIME: Duration = Duration::from_secs(8);
+    let mut server = Server::start();
+    let mut viewer = TcpStream::connect(server.address()).unwrap();
+    write!(viewer, "GET /v1/live/events HTTP/1.1\r\nhost: {}\r\n\r\n", server.address()).unwrap();
+    let mut lines = BufReader::new(viewer).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("data: {")), "nothing was told");
+    let asked = Instant::now();
+    assert!(server.stop());
+    assert!(asked.elapsed() < STOP_TIME, "it took {:?}", asked.elapsed());
+    let last = lines.last();
+    assert_eq!(last.as_deref(), Some(""), "the answer is brought to its end");
 }
