@@ -193,6 +193,37 @@ def periods(browser):
     )
 
 
+ANALYSES = {
+    "compare": {"rows": [{"campaign_id": "spring", "clicks": {"now": 120, "before": 100, "change": 20, "change_ratio": 0.2}, "cvr": {"now": 0.1, "before": None, "change": None, "change_ratio": None}}]},
+    "ab-test": {
+        "variants": [{"value": "a", "trials": 1000, "successes": 50, "rate": 0.05}, {"value": "b", "trials": 1000, "successes": 90, "rate": 0.09}, {"value": "c", "trials": 20, "successes": 1, "rate": 0.05}],
+        "tests": [
+            {"value": "b", "z": 3.5, "p_value": 0.0004, "difference": 0.04, "interval": [0.017, 0.063], "power": 0.94, "verdict": "better"},
+            {"value": "c", "z": 0, "p_value": 1, "difference": 0, "interval": [-0.1, 0.1], "power": 0.05, "verdict": "no_difference_shown"},
+        ],
+        "sample_ratio": {"chi_square": 900, "p_value": 0, "mismatch": True},
+    },
+    "funnel": {"steps": [{"name": "impression", "users": 400, "of_first": 1, "of_previous": 1}, {"name": "click", "users": 40, "of_first": 0.1, "of_previous": 0.1}, {"name": "conversion", "users": 10, "of_first": 0.025, "of_previous": 0.25}], "segments": []},
+    "heatmap": {"columns": 24, "rows": 20, "clicks": 7, "without_position": 2, "bins": [{"column": 3, "row": 4, "clicks": 5, "share": 0.71}, {"column": 4, "row": 4, "clicks": 2, "share": 0.29}]},
+    "forecast": {"history": [{"at": "2024-05-05T00:00:00Z", "value": 3}, {"at": "2024-05-05T01:00:00Z", "value": 5}], "forecast": [{"at": "2024-05-05T02:00:00Z", "value": 6, "low": 4, "high": 8}], "trend": 1, "season_length": 24, "backtest": {"method": "m", "mape": 0.12, "coverage": 0.9}},
+}
+
+
+def analyses(browser):
+    """What the pages make of answers of a known shape."""
+    page = watched(browser.new_page(locale="en-US"), troubles := [])
+    page.route("**/v1/analyses/*", lambda route: route.fulfill(content_type="application/json", body=json.dumps(ANALYSES[route.request.url.rsplit("/", 1)[1]])))
+    done = {"troubles": troubles}
+    for path in ["compare", "funnel", "heatmap", "forecast"]:
+        page.goto(f"{SERVER}/{path}?{RANGE}")
+        settled(page)
+        done[path] = page.inner_text("main")
+    page.goto(f"{SERVER}/heatmap?{RANGE}")
+    settled(page)
+    done["fields"] = page.locator(".heat rect").count()
+    return done
+
+
 def main():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
@@ -202,7 +233,7 @@ def main():
         elif WHAT == "sign_in":
             done = sign_in(browser, sys.stdin.readline().strip())
         else:
-            done = {"figures": figures, "live": live, "restart": restart, "errors": errors, "periods": periods}[WHAT](browser)
+            done = {"figures": figures, "live": live, "restart": restart, "errors": errors, "periods": periods, "analyses": analyses}[WHAT](browser)
         print(json.dumps(done))
         browser.close()
 

@@ -222,3 +222,38 @@ fn viewers_do_not_keep_a_server_from_stopping() {
     let last = lines.last();
     assert_eq!(last.as_deref(), Some(""), "the answer is brought to its end");
 }
+
+#[test]
+fn what_an_analysis_answers_is_told_in_plain_words() {
+    if browser().is_none() {
+        return;
+    }
+    let server = Server::start();
+    let mut events = Vec::new();
+    for (nth, variant) in ["a", "b", "c"].into_iter().enumerate() {
+        let mut shown = click(nth as u128 + 1, "spring");
+        (shown["kind"], shown["variant"]) = (json!("impression"), json!(variant));
+        events.push(shown);
+    }
+    events.push(click(9, "spring"));
+    server.post("/v1/events/batch", ndjson(&events), &[]);
+    server.wait_until_counted();
+    let Some(done) = seen("analyses", &server, "") else { return };
+    assert_eq!(done["troubles"], json!([]), "{done:#}");
+    for (page, words) in [
+        ("compare", "▲ +20% from 100"),
+        ("compare", "none before"),
+        ("compare", "b has a higher CTR than the control (9.00% against 5.00% of a)"),
+        ("compare", "between +1.7 percentage points and +6.3 percentage points"),
+        ("compare", "c and the control cannot be told apart"),
+        ("compare", "wait for more"),
+        ("compare", "sample ratio mismatch"),
+        ("funnel", "10.00% of the step before"),
+        ("funnel", "25.00% of the step before"),
+        ("heatmap", "7 clicks with a place, 2 without. Most: column 4, row 5: 5"),
+        ("forecast", "off by 12% on average"),
+    ] {
+        assert!(done[page].as_str().unwrap().contains(words), "{page} does not say {words:?}: {}", done[page]);
+    }
+    assert_eq!(done["fields"], 2);
+}
