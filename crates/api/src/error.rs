@@ -29,6 +29,14 @@ pub enum ApiError {
     NotReady(String),
     #[error("too many questions are running; try again in a moment")]
     Busy,
+    #[error(
+        "{max} connections look at the live figures already, which is the limit; try again later, or ask /v1/query"
+    )]
+    TooManyViewers { max: usize },
+    #[error(
+        "a page of another server asks for live figures; open the dashboard at this server's own address (a proxy in front must pass the header `Host` on)"
+    )]
+    OtherOrigin,
     #[error("the question ran for {} s, which is the limit; ask for a shorter time or fewer groups", limit.as_secs())]
     TooLong { limit: Duration },
     #[error("{0}")]
@@ -67,6 +75,8 @@ impl IntoResponse for ApiError {
             ApiError::UnknownExport(_) => (StatusCode::NOT_FOUND, "unknown-export", "No such export"),
             ApiError::NotReady(_) => (StatusCode::CONFLICT, "not-ready", "The export is not done yet"),
             ApiError::Busy | ApiError::Waiting(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
+            ApiError::TooManyViewers { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
+            ApiError::OtherOrigin => (StatusCode::FORBIDDEN, "other-origin", "Not from here"),
             ApiError::TooLong { .. } => (StatusCode::GATEWAY_TIMEOUT, "too-long", "The question took too long"),
             ApiError::Failed(cause) => {
                 error!(%cause, "a question failed");

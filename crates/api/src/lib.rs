@@ -1,14 +1,16 @@
-//! HTTP out: reports, proof, the life of an event. Checks the question, asks whoever implements [`Query`], shapes the answer.
+//! HTTP out: reports, proof, the life of an event, live figures, and the dashboard that shows them. Checks the question, asks whoever implements [`Query`], shapes the answer.
 
 mod conversions;
 mod error;
 mod exports;
 mod extract;
+mod live;
 mod metrics;
 mod proof;
 mod quarantine;
 mod report;
 mod sql;
+mod web;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +26,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub use error::ApiError;
 pub use exports::{Exports, router as exports_router};
 pub use extract::Question;
+pub use live::{Frame, Live, live_router};
 pub use metrics::ApiMetrics;
 pub use sql::{SqlQuestion, Table};
+pub use web::{is_web, web_router};
 
 /// Questions that run at once; others wait their turn. More would only slow each other, and capture, down.
 const RUNNING_MAX: usize = 8;

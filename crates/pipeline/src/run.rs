@@ -7,6 +7,7 @@ mod committing;
 mod judging;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -77,13 +78,15 @@ pub struct Pipeline<S> {
     pub dedup: DedupOptions,
     pub metrics: PipelineMetrics,
     pub progress: watch::Sender<Progress>,
+    /// Whether somebody looks at the figures as they come in: then a batch waits for half a second at most.
+    pub is_watched: Arc<AtomicBool>,
 }
 
 impl<S: Sink> Pipeline<S> {
     /// Runs until the journal is closed and everything in it is committed.
     pub async fn run(mut self) -> Result<(), PipelineError> {
         loop {
-            let (settings, dedup) = (self.settings, self.dedup.clone());
+            let (settings, dedup, is_watched) = (self.settings, self.dedup.clone(), self.is_watched.clone());
             let (judging, committing) = self.start().await?;
             let (committing, ended) = both_stages(judging, committing).await?;
             let Err(PipelineError::Dedup(error @ DedupError::Lost { .. })) = ended else { return ended };
@@ -91,7 +94,7 @@ impl<S: Sink> Pipeline<S> {
             warn!(%error, "judging begins again from what is committed");
             let Committing { journal, sink, clock, metrics, progress } = committing;
             metrics.dedup_restarts.inc();
-            self = Self { journal, sink, clock, settings, dedup, metrics, progress };
+            self = Self { journal, sink, clock, settings, dedup, metrics, progress, is_watched };
         }
     }
 
@@ -116,9 +119,10 @@ impl<S: Sink> Pipeline<S> {
             files_of_ids = memory.dedup.runs(),
             "pipeline recovered"
         );
-        let Self { journal, sink, clock, settings, metrics, progress, .. } = self;
+        let Self { journal, sink, clock, settings, metrics, progress, is_watched, .. } = self;
         let judging =
-            Judging::new(journal.clone(), clock.clone(), settings, metrics.clone(), memory, committed.clone())?;
+            Judging::new(journal.clone(), clock.clone(), settings, metrics.clone(), memory, committed.clone())?
+                .watched(is_watched);
         progress.send_modify(|progress| {
             progress.recovered = true;
             progress.committed = committed;

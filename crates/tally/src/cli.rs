@@ -173,6 +173,9 @@ pub struct DemoArguments {
     /// Stop after so many seconds [default: until Ctrl-C]
     #[arg(long, value_name = "S")]
     pub seconds: Option<u64>,
+    /// Open the dashboard in a browser
+    #[arg(long)]
+    pub open: bool,
     /// Address and port of the demo's server
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,

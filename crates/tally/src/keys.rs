@@ -2,10 +2,12 @@
 //! scopes say; the id finds the key, and the secret proves it.
 
 mod file;
+mod session;
 
 use std::fmt;
 
 use clap::ValueEnum;
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -13,6 +15,7 @@ use tally_model::Entropy;
 use tally_wire::Verifier;
 
 pub use file::{KeyFile, Stamp};
+pub use session::Session;
 
 const PREFIX: &str = "tally_";
 const SECRET_BYTES: usize = 32;
@@ -99,6 +102,15 @@ impl Key {
     /// What the Postgres wire checks a login against.
     pub fn verifier(&self) -> Option<Verifier> {
         self.scram.as_ref()?.parse().ok()
+    }
+
+    /// What shows that a session was opened with this key, without the key itself. Keyed with what only we and the key's file
+    /// have: it ends with the key, and outlives a restart.
+    pub fn session_proof(&self, expires_at_s: i64) -> [u8; SECRET_BYTES] {
+        #[allow(clippy::expect_used, reason = "HMAC takes a key of any length (RFC 2104)")]
+        let mac = Hmac::<Sha256>::new_from_slice(&self.secret_sha256.0).expect("any length of key");
+        let mac = mac.chain_update(b"tally session 1").chain_update(self.id.0.to_be_bytes());
+        mac.chain_update(expires_at_s.to_be_bytes()).finalize().into_bytes().into()
     }
 
     pub fn is_expired(&self, now_s: i64) -> bool {

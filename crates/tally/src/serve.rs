@@ -5,11 +5,14 @@ pub(crate) mod adapters;
 mod admin;
 mod attribution;
 mod door;
+mod live;
 mod maintenance;
 mod operations;
 mod postgres;
 mod recount;
 mod refresh;
+mod session;
+mod truth;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +28,7 @@ use axum::response::IntoResponse;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use tally_api::{Api, ApiMetrics, Exports};
+use tally_api::{Api, ApiMetrics, Exports, Frame, Live};
 use tally_capture::{Capture, CaptureMetrics, CaptureParts, HashKey, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
 use tally_lake::Lake;
@@ -43,9 +46,12 @@ use adapters::{LakeQuery, LakeSink};
 use admin::Admin;
 use attribution::{Attribution, AttributionMetrics};
 pub(crate) use door::{Door, DoorMetrics};
+use live::LiveFigures;
 use maintenance::Maintenance;
 use operations::Operations;
 use recount::{Recount, RecountMetrics};
+use session::Sessions;
+pub(crate) use truth::{ComparedFigure, Comparison, KnownTruth};
 
 /// How long open requests may take to finish once we are told to stop.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -59,12 +65,15 @@ pub struct Server {
     journal: Arc<DiskJournal>,
     door: Door,
     pipeline: JoinHandle<Result<(), PipelineError>>,
+    /// Tells the live figures; whoever looks is let go when it ends.
+    live: tokio::task::JoinHandle<()>,
     /// What runs beside the events, and may be dropped at any time.
     beside: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Server {
-    pub async fn start(config: &Config) -> Result<Self> {
+    /// With the truth that its figures are compared with, where that is known.
+    pub async fn start(config: &Config, truth: Option<KnownTruth>) -> Result<Self> {
         let folder = DataFolder::new(&config.server.data);
         let mut registry = Registry::default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -75,14 +84,16 @@ impl Server {
         let lake = Lake::open(&folder.lake(), config.journal.partitions, clock.clone()).await?;
 
         let progress = watch::Sender::new(Progress::default());
+        let figures = LiveFigures::new(clock.clone(), &mut registry);
         let pipeline = Pipeline {
             journal: journal.clone(),
-            sink: LakeSink::new(lake.clone()).await?,
+            sink: LakeSink::new(lake.clone(), Some(figures.clone())).await?,
             clock: clock.clone(),
             settings: config.pipeline_settings(),
             dedup: config.dedup_options(&folder),
             metrics: PipelineMetrics::register(&mut registry),
             progress: progress.clone(),
+            is_watched: figures.is_watched(),
         };
         let pipeline = run_pipeline(pipeline)?;
         let maintenance = Maintenance::new(lake.clone(), &config.lake, &mut registry);
@@ -108,6 +119,13 @@ impl Server {
         let outbound = Outbound::open(&config.outbound, parts, &mut registry)?;
         let told = outbound.as_ref().map(Outbound::listed).unwrap_or_default();
 
+        let sessions = Sessions {
+            keyring: keyring.clone(),
+            clock: clock.clone(),
+            is_required: config.server.requires_keys(),
+            is_secure: config.tls.is_on(),
+            is_demo: truth.is_some(),
+        };
         let admin = Admin { lake: lake.clone(), journal: journal.clone(), clock: clock.clone() };
         let capture = Arc::new(Capture::new(CaptureParts {
             journal: journal.clone(),
@@ -119,6 +137,8 @@ impl Server {
             limits,
             metrics: CaptureMetrics::register(&mut registry),
         })?);
+        let (frames, newest_frame) = watch::channel(Frame::default());
+        let live = Live::new(newest_frame, &mut registry);
         let door_metrics = DoorMetrics::register(&mut registry);
         let sql = lake.sql()?;
         let postgres =
@@ -130,6 +150,10 @@ impl Server {
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
         let questions = tally_api::router(api)
             .merge(tally_api::exports_router(exports.clone()))
+            .merge(tally_api::live_router(live.clone()))
+            .merge(tally_api::web_router())
+            .merge(session::router(Arc::new(sessions)))
+            .merge(truth.map(truth::router).unwrap_or_default())
             .merge(admin::router(Arc::new(admin)))
             .merge(operations::router(operations))
             .merge(outbound::router(told));
@@ -143,6 +167,7 @@ impl Server {
             journal,
             door,
             pipeline: pipeline.thread,
+            live: tokio::spawn(live::run(figures, live, progress.subscribe(), frames)),
             beside: [
                 tokio::spawn(maintenance.run()),
                 tokio::spawn(attribution.run()),
@@ -158,10 +183,11 @@ impl Server {
         })
     }
 
-    /// Stops so that a restart finds nothing to redo: the listener closes, open requests are answered, the journal is
+    /// Stops so that a restart finds nothing to redo: who looks at the live figures is let go, the listener closes, open requests are answered, the journal is
     /// synced and closed, the pipeline commits all of it.
     pub async fn stop(self) -> Result<()> {
         info!("stopping");
+        self.live.abort();
         match tokio::time::timeout(DRAIN_TIME, self.door.close()).await {
             Ok(done) => done?,
             Err(_) => warn!(waited_s = DRAIN_TIME.as_secs(), "some requests did not end in time"),
@@ -185,7 +211,7 @@ impl Server {
 
 /// Serves until told to stop by SIGTERM or Ctrl-C.
 pub async fn serve(config: &Config) -> Result<()> {
-    let server = Server::start(config).await?;
+    let server = Server::start(config, None).await?;
     stop_signal().await?;
     server.stop().await
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tally_journal::{Journal, Reader, Stored};
@@ -18,6 +19,8 @@ const READ_RECORDS: usize = 8_192;
 const BATCH_BYTES_MAX: usize = 96 << 20;
 /// Days times regions in a batch: each is a file of its own in the commit. Overshot by one read at most.
 const BATCH_FILES_MAX: usize = 256;
+/// With the commit itself and the push, a click is on the screen within two seconds.
+const WATCHED_COMMIT_AFTER: Duration = Duration::from_millis(500);
 const DAY_US: i64 = 86_400_000_000;
 const SECOND_US: i64 = 1_000_000;
 /// 2000-01-01, the earliest time that capture takes: where a partition begins with a record that cannot be read, it has no
@@ -42,6 +45,7 @@ pub struct Judging {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     settings: PipelineSettings,
+    is_watched: Arc<AtomicBool>,
     metrics: PipelineMetrics,
     memory: Memory,
     agents: Agents,
@@ -100,6 +104,7 @@ impl Judging {
             journal,
             clock,
             settings,
+            is_watched: Arc::default(),
             metrics,
             memory,
             agents: Agents::default(),
@@ -108,6 +113,11 @@ impl Judging {
             watermark_us: 0,
             ended: None,
         })
+    }
+
+    /// Hurries while this is set.
+    pub(super) fn watched(self, is_watched: Arc<AtomicBool>) -> Self {
+        Self { is_watched, ..self }
     }
 
     /// Reads once, waiting so long for the first record, and judges what came. Gives a batch if one is due; an empty one tells
@@ -125,8 +135,14 @@ impl Judging {
         let waited = now.saturating_sub(*self.open.since.get_or_insert(now));
         let events = self.open.batch.events.len();
         let is_full = events >= self.settings.commit_events_max || self.open.size.is_full();
-        let is_due = is_full || waited >= self.settings.commit_after || self.ended.is_some() || events == 0;
+        let is_due = is_full || waited >= self.commit_after() || self.ended.is_some() || events == 0;
         Ok(is_due.then(|| self.close_batch()))
+    }
+
+    /// Decides how soon figures are seen, and nothing about them.
+    fn commit_after(&self) -> Duration {
+        let is_watched = self.is_watched.load(Ordering::Relaxed);
+        if is_watched { self.settings.commit_after.min(WATCHED_COMMIT_AFTER) } else { self.settings.commit_after }
     }
 
     fn read(&mut self, wait: Duration) -> Result<(), PipelineError> {

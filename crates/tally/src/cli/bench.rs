@@ -35,6 +35,18 @@ pub enum BenchCommand {
         #[arg(long, value_name = "ADDR")]
         listen: SocketAddr,
     },
+    /// People who look at the live figures: what they cost the server, and how long a push takes to reach them
+    Live {
+        /// Connections that look
+        #[arg(long, default_value_t = 100)]
+        connections: usize,
+        /// Clicks a second meanwhile, each a request
+        #[arg(long, default_value_t = 200)]
+        clicks: u32,
+        /// How long each half lasts: without viewers, and with them
+        #[arg(long, default_value_t = 15)]
+        seconds: u64,
+    },
     /// More than can be kept, with clicks and reports beside it: what is accepted is counted, and how long a click waits
     Overload {
         /// How long it lasts

@@ -6,6 +6,7 @@ mod child;
 mod cpu;
 mod empty_server;
 mod http;
+mod live;
 mod load;
 mod nginx;
 mod overload;
@@ -25,6 +26,10 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
             capture::run(capture::Options { connections, time, rounds, per_second }).await
         }
         BenchCommand::EmptyServer { listen } => empty_server::run(listen).await,
+        BenchCommand::Live { connections, clicks, seconds } => {
+            let (time, clicks_per_second) = (Duration::from_secs(seconds), f64::from(clicks));
+            live::run(live::Options { connections, clicks_per_second, time }).await
+        }
         BenchCommand::Overload { seconds, clicks, behind_bytes } => {
             let (time, clicks_per_second) = (Duration::from_secs(seconds), f64::from(clicks));
             overload::run(overload::Options { time, clicks_per_second, behind_bytes }).await

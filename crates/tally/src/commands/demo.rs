@@ -1,7 +1,9 @@
-//! `tally demo`: a server in this process, traffic whose truth is known, and the two side by side, second by second.
+//! `tally demo`: a server in this process, traffic whose truth is known, and the two side by side, second by second: here and on
+//! the dashboard.
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,15 +14,18 @@ use serde_json::{Value, json};
 use tally_capture::LimitSettings;
 use tally_model::{Clock, SystemClock};
 use tally_traffic::{Client, Generator, Plan, SendOptions, Truth};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::query::grouped;
-use super::say;
+use super::{note, say};
 use crate::cli::DemoArguments;
 use crate::config::{Auth, Config, Overrides};
 use crate::logging;
-use crate::serve::Server;
+use crate::serve::{ComparedFigure, Comparison, Server};
 
+/// A second's events leave in so many parts, as traffic does, and the live figures show no bursts of our making.
+const SLICES: u32 = 4;
 /// Events in one request.
 const BATCH_EVENTS: usize = 5_000;
 /// How long one second's events may take to be counted before the demo says that something is wrong.
@@ -47,10 +52,15 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
     config.server.auth = Auth::Off;
     config.limits = LimitSettings::default();
     logging::start(&config.log)?;
-    let server = Server::start(&config).await?;
+    let (told, truth) = watch::channel(Comparison::default());
+    let server = Server::start(&config, Some(truth)).await?;
     let url = format!("http://{}", server.address);
+    say(format!("the dashboard: {url}/\n"));
+    if arguments.open {
+        open_in_browser(&url);
+    }
     let counted = tokio::select! {
-        counted = count(&arguments, &url) => counted,
+        counted = count(&arguments, &url, &told) => counted,
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
     };
     server.stop().await?;
@@ -59,7 +69,7 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
 }
 
 /// Sends a second's traffic, waits until it is counted, compares, shows; again and again.
-async fn count(arguments: &DemoArguments, url: &str) -> Result<()> {
+async fn count(arguments: &DemoArguments, url: &str, told: &watch::Sender<Comparison>) -> Result<()> {
     // For the size of the population only: the generator itself has no end.
     let mut generator = Generator::new(Plan { seed: arguments.seed, events: 1_000_000, ..Plan::default() })?;
     let history = History::begin();
@@ -71,11 +81,18 @@ async fn count(arguments: &DemoArguments, url: &str) -> Result<()> {
         if arguments.seconds.is_some_and(|seconds| second >= seconds) {
             return Ok(());
         }
-        send_second(&mut generator, &client, arguments.rate, &history).await?;
+        for slice in 0..SLICES {
+            sleep_until(started + Duration::from_secs(second) + slice * Duration::from_secs(1) / SLICES).await;
+            let sent = arguments.rate * slice / SLICES;
+            let due = arguments.rate * (slice + 1) / SLICES;
+            send_events(&mut generator, &client, due - sent, &history).await?;
+        }
         let truth = generator.truth();
         let asked = Instant::now();
         let figures = figures_of(&http, url, &truth).await?;
-        screen.show(&truth, &figures, asked.elapsed(), url)?;
+        let comparison = compare(&truth, &figures, asked.elapsed());
+        screen.show(&comparison, url)?;
+        told.send_replace(comparison);
         sleep_until(started + Duration::from_secs(second + 1)).await;
     }
     Ok(())
@@ -97,12 +114,12 @@ impl History {
     }
 }
 
-async fn send_second(generator: &mut Generator, client: &Client, rate: u32, history: &History) -> Result<()> {
+async fn send_events(generator: &mut Generator, client: &Client, count: u32, history: &History) -> Result<()> {
     let mut lines = String::new();
-    for sent in 1..=rate as usize {
+    for sent in 1..=count as usize {
         generator.write_at(history.now_us(), &mut lines);
         lines.push('\n');
-        if sent % BATCH_EVENTS == 0 || sent == rate as usize {
+        if sent % BATCH_EVENTS == 0 || sent == count as usize {
             let answer = client.post(lines.as_bytes()).await?;
             ensure!(answer.rejected == 0, "the server rejected {} generated events", answer.rejected);
             lines.clear();
@@ -148,18 +165,19 @@ struct Screen {
 }
 
 impl Screen {
-    fn show(&mut self, truth: &Truth, figures: &Value, waited: Duration, url: &str) -> Result<()> {
+    fn show(&mut self, comparison: &Comparison, url: &str) -> Result<()> {
         self.tables += 1;
         let is_terminal = std::io::stdout().is_terminal();
         if !is_terminal && self.tables % 5 != 1 {
             return Ok(());
         }
-        let (table, all_equal) = compare(truth, figures);
-        let verdict = if all_equal { "counted = truth, to the last event" } else { "counted DIFFERS from the truth" };
+        let table = table_of(&comparison.rows);
+        let verdict =
+            if comparison.is_equal() { "counted = truth, to the last event" } else { "counted DIFFERS from the truth" };
         let text = format!(
             "{table}\n{verdict}; {} events so far; the last second's were in the figures {} ms after the last answer\n\n{}",
-            grouped(Truth::total(&truth.received) as i64),
-            waited.as_millis(),
+            grouped(i64::try_from(comparison.events).unwrap_or(i64::MAX)),
+            comparison.counted_after_ms,
             what_next(url),
         );
         if is_terminal && self.lines_drawn > 0 {
@@ -173,15 +191,9 @@ impl Screen {
     }
 }
 
-fn compare(truth: &Truth, figures: &Value) -> (Table, bool) {
-    let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_header(["", "counted", "known truth", ""]);
-    let mut all_equal = true;
-    let mut row = |name: String, counted: i64, known: i64| {
-        all_equal &= counted == known;
-        let mark = if counted == known { "=" } else { "DIFFERS" };
-        table.add_row([name, grouped(counted), grouped(known), mark.to_owned()]);
-    };
+fn compare(truth: &Truth, figures: &Value, waited: Duration) -> Comparison {
+    let mut rows = Vec::new();
+    let mut row = |name: String, counted: i64, truth: i64| rows.push(ComparedFigure { name, counted, truth });
     let figure = |name: String| figures[name].as_i64().unwrap_or(0);
     for kind in KINDS {
         let known = |counts: &tally_traffic::generate::Counts| counts.get(kind).copied().unwrap_or(0) as i64;
@@ -196,12 +208,31 @@ fn compare(truth: &Truth, figures: &Value) -> (Table, bool) {
         figure("revenue_micros".to_owned()),
         truth.revenue_micros.values().sum(),
     );
+    let counted_after_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    Comparison { events: Truth::total(&truth.received), counted_after_ms, rows }
+}
+
+fn table_of(rows: &[ComparedFigure]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(["", "counted", "known truth", ""]);
+    for ComparedFigure { name, counted, truth } in rows {
+        let mark = if counted == truth { "=" } else { "DIFFERS" };
+        table.add_row([name, &grouped(*counted), &grouped(*truth), mark]);
+    }
     for at in [1, 2] {
         if let Some(column) = table.column_mut(at) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    (table, all_equal)
+    table
+}
+
+/// Where the desktop has a way to; where not, the address stands on the screen.
+fn open_in_browser(url: &str) {
+    let opening = std::process::Command::new("xdg-open").arg(url).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    if let Err(error) = opening {
+        note(format!("cannot open a browser with `xdg-open`: {error}; open {url}/ yourself"));
+    }
 }
 
 fn what_next(url: &str) -> String {

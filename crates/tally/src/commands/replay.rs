@@ -99,12 +99,13 @@ async fn replay(config: &Config, journal: Arc<DiskJournal>, target: &DataFolder)
     let lake = Lake::open(&target.lake(), config.journal.partitions, clock.clone()).await?;
     let pipeline = Pipeline {
         journal,
-        sink: LakeSink::new(lake.clone()).await?,
+        sink: LakeSink::new(lake.clone(), None).await?,
         clock,
         settings: config.pipeline_settings(),
         dedup: config.dedup_options(target),
         metrics: PipelineMetrics::register(&mut Registry::default()),
         progress: watch::Sender::new(Progress::default()),
+        is_watched: Arc::default(),
     };
     pipeline.run().await?;
     attribute(config, &lake).await?;

@@ -20,11 +20,12 @@ use tally_capture::{Caller, Limits};
 use tally_model::Clock;
 use tower::{Layer, Service};
 
-use crate::keys::{Scope, Token};
+use crate::keys::{Scope, Session, Token};
 pub(crate) use keyring::{Keyring, keep_up};
 pub(crate) use refusal::Refusal;
 
 const API_KEY: &str = "x-api-key";
+pub(crate) const SESSION_COOKIE: &str = "tally_session";
 /// Headers that a proxy or a page in a browser adds: what has one comes from elsewhere, whatever its address is.
 const FROM_ELSEWHERE: [&str; 4] = ["forwarded", "x-forwarded-for", "via", "origin"];
 
@@ -65,6 +66,9 @@ fn need_of(method: &Method, path: &str) -> Need {
         "/healthz" | "/readyz" | "/v1/click" | "/v1/pixel.gif" => Need::Nothing,
         // The script that pages load, by its name and by its contents.
         _ if path == "/tag.js" || path.starts_with("/tag-") => Need::Nothing,
+        // The dashboard's files hold no figures, and whoever signs in has no session yet.
+        "/session" => Need::Nothing,
+        _ if tally_api::is_web(path) => Need::Nothing,
         "/v1/events" => Need::NoKeyOr(Scope::Ingest),
         // A network can put a token into the address and nothing else; the endpoint asks for it where there is no key.
         "/v1/postback" => Need::NoKeyOr(Scope::Ingest),
@@ -90,6 +94,7 @@ impl Access {
         };
         let Some(shown) = key_shown(request.headers()) else {
             return match () {
+                () if self.has_session(request.headers(), scope)? => Ok(()),
                 () if is_public => Ok(()),
                 () if self.parts.is_required => Err(Refusal::NoKey { scope }),
                 () if scope == Scope::Admin => {
@@ -108,6 +113,18 @@ impl Access {
         Ok(())
     }
 
+    /// A session opens the figures, and nothing that changes them: what a page may be tricked into is to ask.
+    fn has_session(&self, headers: &HeaderMap, scope: Scope) -> Result<bool, Refusal> {
+        if scope != Scope::Query || !self.parts.is_required {
+            return Ok(false);
+        }
+        let Some(session) = session_shown(headers) else { return Ok(false) };
+        let now_s = self.parts.clock.now_us().div_euclid(1_000_000);
+        self.parts.keyring.check_session(&session, now_s)?;
+        self.parts.limits.key(Caller { key_id: session.id.0.into() }).map_err(Refusal::Limited)?;
+        Ok(true)
+    }
+
     fn refuse(&self, refusal: Refusal) -> Response {
         self.refused.get_or_create(&ReasonLabel { reason: refusal.reason() }).inc();
         refusal.into_response()
@@ -122,6 +139,13 @@ fn key_shown(headers: &HeaderMap) -> Option<&str> {
     let (scheme, credentials) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let credentials = credentials.trim();
     (scheme.eq_ignore_ascii_case("bearer") && credentials.starts_with("tally_")).then_some(credentials)
+}
+
+/// What a browser sends along by itself after it signed in.
+pub(crate) fn session_shown(headers: &HeaderMap) -> Option<Session> {
+    let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find_map(|(name, value)| if name == SESSION_COOKIE { Session::parse(value) } else { None })
 }
 
 fn from_elsewhere(request: &Request) -> Option<&'static str> {

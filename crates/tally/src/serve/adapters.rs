@@ -1,5 +1,7 @@
 //! Between crates that do not know each other: the lake as the pipeline's sink, and as what answers the api.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -10,18 +12,24 @@ use tally_model::{
     Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Partition, Positions,
     Quarantined, Reason,
 };
-use tally_pipeline::{Batch, PersonsClick, Progress, Sighting, Sink, SinkError, Wanted};
+use tally_pipeline::{Batch, LivePart, PersonsClick, Progress, Sighting, Sink, SinkError, Wanted};
 use tokio::sync::watch;
+
+use super::live::LiveFigures;
 
 pub(crate) struct LakeSink {
     lake: Lake,
     committed: Positions,
+    /// Whom to tell of what was counted, where somebody may look.
+    live: Option<Arc<LiveFigures>>,
+    /// What the batch in hand adds to the live figures, once its cells are in.
+    uncounted: LivePart,
 }
 
 impl LakeSink {
-    pub async fn new(lake: Lake) -> Result<Self, LakeError> {
+    pub async fn new(lake: Lake, live: Option<Arc<LiveFigures>>) -> Result<Self, LakeError> {
         let committed = lake.committed().await?;
-        Ok(Self { lake, committed })
+        Ok(Self { lake, committed, live, uncounted: LivePart::default() })
     }
 }
 
@@ -61,11 +69,17 @@ impl Sink for LakeSink {
     async fn commit_events(&mut self, batch: &Batch) -> Result<i64, SinkError> {
         let version = self.lake.commit_events(&batch.events, &batch.from, &batch.upto).await.map_err(sink_error)?;
         self.committed = batch.upto.clone();
+        self.uncounted = self.live.as_ref().map(|live| live.part(&batch.events)).unwrap_or_default();
         Ok(version)
     }
 
     async fn commit_cells(&mut self, version: i64, cells: &[Cell]) -> Result<(), SinkError> {
-        self.lake.commit_cells(version, cells).await.map_err(sink_error)
+        self.lake.commit_cells(version, cells).await.map_err(sink_error)?;
+        let counted = std::mem::take(&mut self.uncounted);
+        if let Some(live) = &self.live {
+            live.add(counted);
+        }
+        Ok(())
     }
 
     async fn versions_to_count(&mut self) -> Result<Vec<i64>, SinkError> {

@@ -110,4 +110,5 @@ fn the_demo_counts_what_it_sent() {
     let text = said(&output);
     assert!(output.status.success() && text.contains("counted = truth, to the last event"), "{text}");
     assert!(!text.contains("DIFFERS"), "{text}");
+    assert!(text.starts_with(&format!("the dashboard: http://{port}/")), "{text}");
 }

@@ -7,6 +7,7 @@ mod commands;
 mod conversions;
 mod correct;
 mod crash;
+mod dashboard;
 mod door;
 mod exports;
 mod keys;

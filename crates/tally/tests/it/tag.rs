@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::server::{BINARY, Server, said};
 
 /// A Python with `playwright`, and a Chromium; `.ci/run` installs both.
-fn browser() -> Option<(String, String)> {
+pub fn browser() -> Option<(String, String)> {
     let python = std::env::var("TALLY_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_playwright = Command::new(&python).args(["-c", "import playwright"]).output();
     let has_playwright = has_playwright.is_ok_and(|output| output.status.success());

@@ -126,7 +126,7 @@ fn batch_request(address: SocketAddr) -> Result<Vec<u8>> {
     Ok(request)
 }
 
-fn click_requests(address: SocketAddr) -> Result<Arc<Requests>> {
+pub(super) fn click_requests(address: SocketAddr) -> Result<Arc<Requests>> {
     let posts = events(1_000, "click")?.into_iter().map(|event| {
         let body = event.to_string();
         let length = body.len();

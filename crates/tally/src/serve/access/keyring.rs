@@ -14,7 +14,7 @@ use tally_wire::Verifier;
 use tracing::{error, info};
 
 use super::Refusal;
-use crate::keys::{Key, KeyFile, KeyId, Scope, Stamp, Token};
+use crate::keys::{Key, KeyFile, KeyId, Scope, Session, Stamp, Token};
 
 /// How long a revoked key may still work.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -31,6 +31,20 @@ pub(crate) struct Keyring {
 struct Known {
     key: Key,
     last_used: Gauge,
+}
+
+impl Known {
+    fn may(&self, scope: Scope, now_s: i64) -> Result<(), Refusal> {
+        let name = || self.key.name.clone();
+        if self.key.is_expired(now_s) {
+            return Err(Refusal::ExpiredKey { name: name() });
+        }
+        if !self.key.scopes.contains(&scope) {
+            return Err(Refusal::MissingScope { name: name(), scope });
+        }
+        self.last_used.set(now_s);
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,16 +87,27 @@ impl Keyring {
     /// Whether the token is that of a key that may do this now.
     pub fn check(&self, token: &Token, scope: Scope, now_s: i64) -> Result<KeyId, Refusal> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let known = keys.get(&token.id).filter(|known| known.key.is_proved_by(token));
-        let Known { key, last_used } = known.ok_or(Refusal::UnknownKey)?;
-        if key.is_expired(now_s) {
-            return Err(Refusal::ExpiredKey { name: key.name.clone() });
-        }
-        if !key.scopes.contains(&scope) {
-            return Err(Refusal::MissingScope { name: key.name.clone(), scope });
-        }
-        last_used.set(now_s);
-        Ok(key.id)
+        let known = keys.get(&token.id).filter(|known| known.key.is_proved_by(token)).ok_or(Refusal::UnknownKey)?;
+        known.may(scope, now_s)?;
+        Ok(token.id)
+    }
+
+    /// A session for who holds a key to the figures, until so long from now or the key's own end.
+    pub fn open_session(&self, token: &Token, for_s: i64, now_s: i64) -> Result<Session, Refusal> {
+        self.check(token, Scope::Query, now_s)?;
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let Known { key, .. } = keys.get(&token.id).ok_or(Refusal::UnknownKey)?;
+        let expires_at_s = key.expires_at_s.unwrap_or(i64::MAX).min(now_s.saturating_add(for_s));
+        Ok(Session::open(key, expires_at_s))
+    }
+
+    /// Whether the session is still good for the figures; gives the name of its key.
+    pub fn check_session(&self, session: &Session, now_s: i64) -> Result<String, Refusal> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let known = keys.get(&session.id).filter(|known| session.is_proved_by(&known.key));
+        let known = known.filter(|_| now_s < session.expires_at_s).ok_or(Refusal::EndedSession)?;
+        known.may(Scope::Query, now_s)?;
+        Ok(known.key.name.clone())
     }
 
     /// What a login of the Postgres wire is checked against: a key's name that may ask now, and is good for logging in.

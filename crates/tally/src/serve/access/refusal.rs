@@ -16,6 +16,8 @@ pub(crate) enum Refusal {
     NoKey { scope: Scope },
     #[error("the API key is not known here: mistyped, revoked, or of another server; ask whoever runs this one")]
     UnknownKey,
+    #[error("the session has ended, or its key was revoked; sign in again")]
+    EndedSession,
     #[error("the API key `{name}` has expired; make a new one with `tally keys create`")]
     ExpiredKey { name: String },
     #[error("the API key `{name}` lacks the scope `{}`; use one that has it", .scope.as_str())]
@@ -35,6 +37,7 @@ impl Refusal {
             Refusal::NoKey { .. } => "no_key",
             Refusal::UnknownKey => "unknown_key",
             Refusal::ExpiredKey { .. } => "expired_key",
+            Refusal::EndedSession => "ended_session",
             Refusal::MissingScope { .. } => "missing_scope",
             Refusal::Elsewhere(_) => "not_from_here",
             Refusal::Limited(_) => "rate_limited",
@@ -46,7 +49,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, kind, title) = match &self {
             Refusal::NoKey { .. } => (StatusCode::UNAUTHORIZED, "no-key", "An API key is needed"),
-            Refusal::UnknownKey | Refusal::ExpiredKey { .. } => {
+            Refusal::UnknownKey | Refusal::ExpiredKey { .. } | Refusal::EndedSession => {
                 (StatusCode::UNAUTHORIZED, "bad-key", "The API key is not valid")
             }
             Refusal::MissingScope { .. } => (StatusCode::FORBIDDEN, "missing-scope", "The API key may not do this"),
@@ -58,7 +61,7 @@ impl IntoResponse for Refusal {
         let mut response = (status, content_type, problem.to_string()).into_response();
         let challenge = match &self {
             Refusal::NoKey { .. } => Some("Bearer realm=\"tally\"".to_owned()),
-            Refusal::UnknownKey | Refusal::ExpiredKey { .. } => {
+            Refusal::UnknownKey | Refusal::ExpiredKey { .. } | Refusal::EndedSession => {
                 Some("Bearer realm=\"tally\", error=\"invalid_token\"".to_owned())
             }
             Refusal::MissingScope { scope, .. } => {

@@ -93,13 +93,17 @@ impl House {
 }
 
 /// Each endpoint, and the scope that it takes; none where it is open.
-const ENDPOINTS: [(&str, Option<Scope>); 18] = [
+const ENDPOINTS: [(&str, Option<Scope>); 24] = [
     ("/healthz", None),
     ("/readyz", None),
     ("/v1/click?campaign_id=c", None),
     ("/v1/pixel.gif", None),
     ("/tag.js", None),
     ("/tag-0123456789abcdef.js", None),
+    ("/", None),
+    ("/campaigns", None),
+    ("/assets/0123456789ab/app.js", None),
+    ("/session", None),
     ("/v1/events", None),
     ("/v1/events/batch", Some(Scope::Ingest)),
     ("/v1/events/0199aa00-0000-7000-8000-000000000001", Some(Scope::Query)),
@@ -108,6 +112,8 @@ const ENDPOINTS: [(&str, Option<Scope>); 18] = [
     ("/v1/exports/0/file", Some(Scope::Query)),
     ("/v1/verify", Some(Scope::Query)),
     ("/v1/quarantine", Some(Scope::Query)),
+    ("/v1/live", Some(Scope::Query)),
+    ("/v1/live/events", Some(Scope::Query)),
     ("/metrics", Some(Scope::Query)),
     ("/v1/admin/rebuild", Some(Scope::Admin)),
     ("/v1/admin/quarantine/resubmit", Some(Scope::Admin)),
@@ -256,4 +262,45 @@ fn a_key_that_asks_too_much_is_told_when_to_come_back() {
     assert_eq!(house.with_key("/v1/query", &other), Ok(false));
     house.clock.advance_ms(Duration::from_secs(1).as_millis() as i64);
     assert_eq!((ask(), ask()), (Ok(None), Err("rate_limited")));
+}
+
+#[test]
+fn a_session_opens_the_figures_for_as_long_as_its_key_and_its_time_last() {
+    let house = House::new(true);
+    let key = house.key("boss", &[Scope::Query, Scope::Admin, Scope::Ingest]);
+    let now_s = NOW_US / 1_000_000;
+    let keyring = &house.access.parts.keyring;
+    let open =
+        |for_s: i64| keyring.open_session(&Token::parse(&key).unwrap(), for_s, now_s).map(|session| session.reveal());
+    let (short, long) = (open(30).unwrap(), open(1_000).unwrap());
+    let show = |path: &str, session: &str| {
+        let cookies = format!("other=1; {SESSION_COOKIE}={session}");
+        house.admit(path, STRANGER, &[("cookie", &cookies)])
+    };
+    for (path, is_let_in) in
+        [("/v1/query", true), ("/v1/live", true), ("/v1/admin/rebuild", false), ("/v1/events/batch", false)]
+    {
+        assert_eq!(show(path, &short).is_ok(), is_let_in, "{path}");
+    }
+    assert_eq!(show("/v1/events", &short), Ok(None), "who signed in to look does not speak for others");
+    assert_eq!(show("/v1/query", "nonsense"), Err("no_key"));
+    house.clock.advance_ms(30_000);
+    assert_eq!((show("/v1/query", &short), show("/v1/query", &long)), (Err("ended_session"), Ok(None)));
+    house.clock.advance_ms(30_000);
+    assert_eq!(show("/v1/query", &long), Err("ended_session"), "it does not outlive its key");
+    let sender = house.key("sender", &[Scope::Ingest]);
+    let refused = keyring.open_session(&Token::parse(&sender).unwrap(), 30, now_s);
+    assert_eq!(refused.map(|_| ()).map_err(|refusal| refusal.reason()), Err("missing_scope"));
+}
+
+#[test]
+fn a_session_ends_when_its_key_is_revoked_and_is_not_asked_for_where_no_key_is() {
+    let house = House::new(true);
+    let key = house.key("team", &[Scope::Query]);
+    let session = house.access.parts.keyring.open_session(&Token::parse(&key).unwrap(), 30, NOW_US / 1_000_000);
+    let cookie = format!("{SESSION_COOKIE}={}", session.map(|session| session.reveal()).unwrap());
+    assert_eq!(house.admit("/v1/query", STRANGER, &[("cookie", &cookie)]), Ok(None));
+    house.revoke_all();
+    assert_eq!(house.admit("/v1/query", STRANGER, &[("cookie", &cookie)]), Err("ended_session"));
+    assert_eq!(House::new(false).admit("/v1/query", LOOPBACK, &[("cookie", &cookie)]), Ok(None));
 }
