@@ -9,6 +9,7 @@ use axum::http::{Method, Request};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tally_api::{Api, ApiMetrics, Freshness, Query, QueryError, SqlQuestion, Table, router};
+use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Step};
 use tally_model::report::{Answer, AnswerMeta, Base, Report, ReportRequest};
 use tally_model::{
     CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Quarantined, Reason, report,
@@ -88,6 +89,14 @@ impl Query for Anything {
 
     async fn check_days(&self, _days: Days) -> Result<CheckReport, QueryError> {
         Ok(CheckReport::default())
+    }
+
+    async fn funnel(&self, asked: &Funnel) -> Result<FunnelAnswer, QueryError> {
+        Ok(FunnelAnswer { steps: Step::all(&asked.steps, &vec![8; asked.steps.len()]), segments: Vec::new() })
+    }
+
+    async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer, QueryError> {
+        Ok(HeatMapAnswer { columns: asked.columns, rows: asked.rows, ..HeatMapAnswer::default() })
     }
 
     async fn quarantined(&self, _reason: Option<Reason>, _limit: usize) -> Result<Vec<Quarantined>, QueryError> {

@@ -20,6 +20,10 @@ pub enum ApiError {
     #[error(transparent)]
     Asked(#[from] ReportError),
     #[error(
+        "figures are exact up to {}; ask with `to` at or before that, or later", closed_until.as_deref().unwrap_or("no time yet, since the server still reads its journal")
+    )]
+    NotClosed { closed_until: Option<String> },
+    #[error(
         "the server has no event {0}; if it was sent just now, it may not be committed yet: try again in a few seconds"
     )]
     UnknownEvent(String),
@@ -66,6 +70,7 @@ impl IntoResponse for ApiError {
         let (status, kind, title) = match &self {
             ApiError::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "The request is malformed"),
             ApiError::Slow { .. } => (StatusCode::REQUEST_TIMEOUT, "slow", "The body came too slowly"),
+            ApiError::NotClosed { .. } => (StatusCode::CONFLICT, "not-closed", "Not all of this time is counted yet"),
             ApiError::Asked(_) => (StatusCode::BAD_REQUEST, "question", "The request cannot be answered as asked"),
             ApiError::UnknownEvent(_) => (StatusCode::NOT_FOUND, "unknown-event", "No such event"),
             ApiError::Statement(_) => (StatusCode::BAD_REQUEST, "statement", "The statement cannot be answered"),
@@ -84,6 +89,9 @@ impl IntoResponse for ApiError {
             }
         };
         let mut problem = json!({"type": format!("urn:tally:problem:{kind}"), "title": title, "status": status.as_u16(), "detail": self.to_string()});
+        if let ApiError::NotClosed { closed_until } = &self {
+            problem["closed_until"] = json!(closed_until);
+        }
         if let ApiError::Asked(asked) = &self {
             problem["field"] = json!(asked.field);
             problem["what"] = json!(asked.what);

@@ -1,5 +1,6 @@
 //! HTTP out: reports, proof, the life of an event, live figures, and the dashboard that shows them. Checks the question, asks whoever implements [`Query`], shapes the answer.
 
+mod analyses;
 mod conversions;
 mod error;
 mod exports;
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer};
 use tally_model::report::{Answer, Report, ReportError};
 use tally_model::{CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Quarantined, Reason};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -78,6 +80,8 @@ pub trait Query: Send + Sync + 'static {
     /// A recount of some days only.
     async fn check_days(&self, days: Days) -> Result<CheckReport, QueryError>;
     async fn life(&self, id: EventId) -> Result<Life, QueryError>;
+    async fn funnel(&self, asked: &Funnel) -> Result<FunnelAnswer, QueryError>;
+    async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer, QueryError>;
     /// The newest events in quarantine.
     async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError>;
     /// The newest words about conversions.
@@ -115,11 +119,13 @@ impl Api {
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/query", post(report::query))
+        .route("/v1/catalog", get(report::catalog))
         .route("/v1/sql", post(sql::sql))
         .route("/v1/verify", get(proof::verify))
         .route("/v1/quarantine", get(quarantine::list))
         .route("/v1/conversions", get(conversions::list))
         .route("/v1/events/{event_id}", get(proof::life))
+        .merge(analyses::routes())
         .with_state(api)
 }
 

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tally_model::Format;
-use tally_model::report::{Answer, Report, ReportRequest};
+use tally_model::report::{Answer, Catalog, Report, ReportRequest};
 
 use crate::extract::Question;
 use crate::{Api, ApiError, Freshness};
@@ -30,12 +30,20 @@ pub(crate) async fn query(
     answered
 }
 
+/// `GET /v1/catalog`.
+pub(crate) async fn catalog() -> Json<Catalog> {
+    Json(Catalog::whole())
+}
+
 async fn answer(api: &Api, request: &ReportRequest, started: Instant) -> Result<Response, ApiError> {
     let report = Report::try_from(request)?;
     let freshness = api.query.freshness();
+    if report.is_exact && report.to_us > freshness.watermark_us {
+        return Err(ApiError::NotClosed { closed_until: watermark(freshness) });
+    }
     let answer = api.run(api.query.report(&report)).await?;
     Ok(match report.format {
-        Format::Json => as_json(&answer, freshness, started).into_response(),
+        Format::Json => as_json(&answer, freshness, report.to_us <= freshness.watermark_us, started).into_response(),
         Format::Csv => as_csv(&answer, freshness)?,
         Format::Ndjson | Format::Parquet | Format::Arrow => {
             let body = api.query.encode(&answer, report.format)?;
@@ -44,7 +52,7 @@ async fn answer(api: &Api, request: &ReportRequest, started: Instant) -> Result<
     })
 }
 
-fn as_json(answer: &Answer, freshness: Freshness, started: Instant) -> Json<Value> {
+fn as_json(answer: &Answer, freshness: Freshness, is_closed: bool, started: Instant) -> Json<Value> {
     let row = |values: &Vec<Value>| -> Value {
         let named = answer.columns.iter().zip(values).map(|(name, value)| ((*name).to_owned(), value.clone()));
         Value::Object(named.collect::<Map<_, _>>())
@@ -52,6 +60,7 @@ fn as_json(answer: &Answer, freshness: Freshness, started: Instant) -> Json<Valu
     let mut meta = json!({
         "source": answer.meta.source,
         "watermark": watermark(freshness),
+        "closed": is_closed,
         "table_version": answer.meta.table_version,
         "elapsed_ms": (started.elapsed().as_micros() as f64) / 1_000.0,
     });

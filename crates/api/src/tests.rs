@@ -3,6 +3,7 @@ use axum::http::{Request, StatusCode};
 use futures::StreamExt;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Step};
 use tally_model::report::AnswerMeta;
 use tower::ServiceExt;
 
@@ -60,6 +61,14 @@ impl Query for Fixed {
 
     async fn life(&self, id: EventId) -> Result<Life, QueryError> {
         Ok(Life { event_id: id.to_string(), events_version: 7, sightings: Vec::new() })
+    }
+
+    async fn funnel(&self, asked: &Funnel) -> Result<FunnelAnswer, QueryError> {
+        Ok(FunnelAnswer { steps: Step::all(&asked.steps, &vec![8; asked.steps.len()]), segments: Vec::new() })
+    }
+
+    async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer, QueryError> {
+        Ok(HeatMapAnswer { columns: asked.columns, rows: asked.rows, ..HeatMapAnswer::default() })
     }
 
     async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError> {
@@ -259,5 +268,40 @@ async fn conversions_are_listed_by_what_is_asked_within_a_bound() {
     ] {
         let (status, _, body) = send("GET", &format!("/v1/conversions{wrong}"), "").await;
         assert!(status == StatusCode::BAD_REQUEST && body.contains(says), "{wrong}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn figures_of_time_that_is_not_closed_are_refused_where_exact_ones_are_asked_for() {
+    let (status, _, body) = send("POST", "/v1/query", &question(r#","consistency":"exact""#)).await;
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["closed_until"]), (StatusCode::CONFLICT, &json!("2019-11-24T00:00:00.000Z")));
+    let closed =
+        r#"{"metrics":["clicks"],"from":"2019-11-01T00:00:00Z","to":"2019-11-24T00:00:00Z","consistency":"exact"}"#;
+    let (status, _, body) = send("POST", "/v1/query", closed).await;
+    assert!(status == StatusCode::OK && body.contains(r#""closed":true"#), "{body}");
+    let (_, _, body) = send("POST", "/v1/query", &question(r#","consistency":"exactly""#)).await;
+    assert!(body.contains("did you mean"), "{body}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_analysis_names_its_field_and_the_cure() {
+    let (_, _, catalog) = send("GET", "/v1/catalog", "").await;
+    assert!(catalog.contains(r#""name":"cpm""#), "{catalog}");
+    let period = r#""from":"2019-11-24T00:00:00Z","to":"2019-12-01T00:00:00Z""#;
+    for (path, rest, field) in [
+        ("ab-test", r#""metric":"cpm","split":"variant","control":"a""#, "metric"),
+        ("ab-test", r#""metric":"ctr","split":"varient","control":"a""#, "group_by"),
+        ("ab-test", r#""metric":"ctr","split":"campaign_id","control":"nobody""#, "control"),
+        ("ab-test", r#""metric":"ctr","split":"campaign_id","control":"a","confidence":1"#, "confidence"),
+        ("compare", r#""metrics":["clicks"],"group_by":["day"]"#, "group_by"),
+        ("top", r#""dimension":"country","metric":"clicks","k":0"#, "k"),
+        ("funnel", r#""steps":[{"kind":"click"}]"#, "steps"),
+        ("funnel", r#""steps":[{"kind":"click"},{"kind":"sale"}]"#, "steps[1].kind"),
+        ("heatmap", r#""columns":1000"#, "columns"),
+    ] {
+        let (status, _, body) = send("POST", &format!("/v1/analyses/{path}"), &format!("{{{period},{rest}}}")).await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, body["field"].as_str()), (StatusCode::BAD_REQUEST, Some(field)), "{path} {rest}: {body}");
     }
 }

@@ -1,5 +1,6 @@
 //! Questions: reports, checks, and the life of one event. All of one question is answered from one view of both tables.
 
+mod analysis;
 mod attributed;
 mod bucket;
 mod check;

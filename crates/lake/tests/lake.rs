@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tally_lake::{CompactionSettings, FirstSighting, Lake, WantedSightings};
+use tally_model::analysis::{Funnel, HeatMap, Step};
 use tally_model::report::{Answer, Report, ReportRequest};
-use tally_model::{Country, Device, Event, Judged, Kind, ManualClock, Positions, Reason, Region, Verdict};
+use tally_model::{Country, Device, Dimension, Event, Judged, Kind, ManualClock, Positions, Reason, Region, Verdict};
 use tally_pipeline::RollupBuilder;
 use uuid::Uuid;
 
@@ -100,6 +101,78 @@ async fn figures_are_the_same_from_every_source() {
     let segments = ask(&lake, all_time(&["clicks"], &["segment"])).await;
     assert_eq!(json!(segments.rows), json!([["s", 300], ["s0", 150], ["s1", 150]]));
     assert!(lake.queries().check(true, 86_400).await.unwrap().holds());
+}
+
+#[tokio::test]
+async fn gaps_in_a_series_are_filled_for_each_group_that_has_any_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    // 2023-11-14T22:13:20Z and two days later, of two campaigns.
+    let two_days_us = 2 * 24 * 60 * MINUTE_US;
+    commit(&lake, &[judged(0, 2, T0_US, Verdict::Counted), judged(1, 3, T0_US + two_days_us, Verdict::Counted)]).await;
+    let mut request = all_time(&["clicks", "ctr"], &["campaign_id", "day"]);
+    (request["from"], request["to"]) = (json!("2023-11-14T00:00:00Z"), json!("2023-11-17T00:00:00Z"));
+    assert_eq!(ask(&lake, request.clone()).await.rows.len(), 2);
+    request["fill"] = json!("zero");
+    let expected = json!([
+        ["even", "2023-11-14", 1, null],
+        ["even", "2023-11-15", 0, null],
+        ["even", "2023-11-16", 0, null],
+        ["odd", "2023-11-14", 0, null],
+        ["odd", "2023-11-15", 0, null],
+        ["odd", "2023-11-16", 1, null],
+    ]);
+    assert_eq!(json!(ask(&lake, request).await.rows), expected);
+
+    // The day on which clocks go back in Berlin has 25 hours, filled or not.
+    let mut hours = all_time(&["clicks"], &["hour"]);
+    (hours["from"], hours["to"]) = (json!("2023-10-28T22:00:00Z"), json!("2023-10-29T23:00:00Z"));
+    (hours["time_zone"], hours["fill"]) = (json!("Europe/Berlin"), json!("null"));
+    let hours = ask(&lake, hours).await;
+    assert_eq!((hours.rows.len(), &hours.rows[0][1]), (25, &Value::Null));
+}
+
+#[tokio::test]
+async fn people_are_followed_from_step_to_step_and_clicks_to_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    let mut rows = Vec::new();
+    let mut add = |user: u64, kind: Kind, minute: i64, xy: Option<(f32, f32)>, verdict: Verdict| {
+        let offset = rows.len() as u64;
+        let mut row = judged(offset, 2 * u128::from(offset), T0_US + minute * MINUTE_US, verdict);
+        (row.event.kind, row.event.user_hash) = (kind, Some(user));
+        (row.event.x, row.event.y) = xy.unzip();
+        row.event.variant = Some(if user < 3 { "a" } else { "b" }.to_owned());
+        rows.push(row);
+    };
+    for user in 1..=4 {
+        add(user, Kind::Impression, 0, None, Verdict::Counted);
+    }
+    add(1, Kind::Click, 5, Some((0.0, 0.99)), Verdict::Counted);
+    add(1, Kind::Conversion, 9, None, Verdict::Counted);
+    add(2, Kind::Click, 11, Some((1.0, 1.0)), Verdict::Counted);
+    add(3, Kind::Click, 5, None, Verdict::Counted);
+    add(4, Kind::Click, 5, Some((0.5, 0.5)), Verdict::Not(Reason::DeclaredBot));
+    commit(&lake, &rows).await;
+
+    let report = |request: Value| Report::try_from(&serde_json::from_value::<ReportRequest>(request).unwrap()).unwrap();
+    let funnel = Funnel {
+        about: report(all_time(&["clicks"], &[])),
+        steps: vec![Kind::Impression, Kind::Click, Kind::Conversion],
+        window_us: 10 * MINUTE_US,
+        segment: Dimension::parse("variant"),
+    };
+    let answer = lake.queries().funnel(&funnel).await.unwrap();
+    let users = |steps: &[Step]| steps.iter().map(|step| step.users).collect::<Vec<_>>();
+    assert_eq!(users(&answer.steps), [4, 2, 1], "one click came too late, and a robot's is none");
+    let segments: Vec<_> = answer.segments.iter().map(|s| (s.value.as_deref(), users(&s.steps))).collect();
+    assert_eq!(segments, [(Some("a"), vec![2, 1, 1]), (Some("b"), vec![2, 1, 0])]);
+
+    let heat_map = HeatMap { about: report(all_time(&["clicks"], &[])), columns: 2, rows: 4 };
+    let answer = lake.queries().heat_map(&heat_map).await.unwrap();
+    assert_eq!((answer.clicks, answer.without_position), (2, 1));
+    let bins: Vec<_> = answer.bins.iter().map(|bin| (bin.column, bin.row, bin.clicks, bin.share)).collect();
+    assert_eq!(bins, [(0, 3, 1, 0.5), (1, 3, 1, 0.5)]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Plain data and pure functions, in the order that an event travels. Nothing here reads a clock, a file or a socket;
 //! runtimes, HTTP and Arrow belong to the crates that use these words.
 
+pub mod analysis;
 mod attribution;
 mod clock;
 mod conversion;

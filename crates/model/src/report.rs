@@ -4,12 +4,14 @@
 
 mod answer;
 mod booking;
+mod catalog;
 mod dimension;
 mod metric;
 mod request;
 
 pub use answer::{Answer, AnswerMeta};
 pub use booking::Booking;
+pub use catalog::Catalog;
 pub use dimension::{Dimension, GroupBy, TimeUnit};
 pub use metric::{Base, Measure, Metric, Value};
-pub use request::{Direction, Filter, FilterRequest, OrderBy, OrderRequest, Report, ReportError, ReportRequest};
+pub use request::{Direction, Fill, Filter, FilterRequest, OrderBy, OrderRequest, Report, ReportError, ReportRequest};

@@ -42,6 +42,24 @@ pub(crate) fn window_start_us(unit: TimeUnit, zone: &TimeZone, at_us: i64) -> i6
         .map_or(at_us, |start| start.timestamp().as_microsecond())
 }
 
+/// The instant at which the next window begins.
+pub(crate) fn next_window_us(unit: TimeUnit, zone: &TimeZone, start_us: i64) -> i64 {
+    // A quarter of an hour is on the way to every window's end; longer windows begin with a leap to shortly before theirs.
+    let leap_us = match unit {
+        TimeUnit::Minute => return start_us + 60_000_000,
+        TimeUnit::Hour => 0,
+        TimeUnit::Day => 22,
+        TimeUnit::Week => 7 * 24 - 2,
+        TimeUnit::Month => 28 * 24 - 2,
+    } * 4
+        * QUARTER_HOUR_US;
+    let mut at_us = start_us + leap_us;
+    while window_start_us(unit, zone, at_us) <= start_us {
+        at_us += QUARTER_HOUR_US;
+    }
+    at_us
+}
+
 /// The same for a column of timestamps; gives microseconds.
 pub(crate) fn window_function(unit: TimeUnit, zone: TimeZone) -> ScalarUDF {
     let starts = move |arguments: &[ColumnarValue]| {
@@ -102,6 +120,22 @@ mod tests {
         check(TimeUnit::Day, "America/New_York", "2024-11-04T04:59:00Z", "2024-11-03T04:00:00Z");
         check(TimeUnit::Week, "Asia/Kathmandu", "2024-05-05T18:14:00Z", "2024-04-28T18:15:00Z");
         check(TimeUnit::Month, "Asia/Shanghai", "2024-02-29T16:00:00Z", "2024-02-29T16:00:00Z");
+    }
+
+    #[test]
+    fn the_next_window_begins_where_this_one_ends_also_when_clocks_change() {
+        let us = |text: &str| text.parse::<Timestamp>().unwrap().as_microsecond();
+        for (unit, zone, from, next) in [
+            (TimeUnit::Day, "Europe/Berlin", "2024-03-30T23:00:00Z", "2024-03-31T22:00:00Z"),
+            (TimeUnit::Day, "America/New_York", "2024-11-03T04:00:00Z", "2024-11-04T05:00:00Z"),
+            (TimeUnit::Week, "Asia/Kathmandu", "2024-04-28T18:15:00Z", "2024-05-05T18:15:00Z"),
+            (TimeUnit::Month, "UTC", "2024-02-01T00:00:00Z", "2024-03-01T00:00:00Z"),
+            (TimeUnit::Hour, "Europe/Berlin", "2024-10-27T00:00:00Z", "2024-10-27T01:00:00Z"),
+            (TimeUnit::Minute, "UTC", "2024-02-01T00:00:00Z", "2024-02-01T00:01:00Z"),
+        ] {
+            let zone = TimeZone::get(zone).unwrap();
+            assert_eq!(next_window_us(unit, &zone, us(from)), us(next), "{unit:?} after {from}");
+        }
     }
 
     #[test]

@@ -9,16 +9,16 @@ use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::{count_distinct, max, min, sum};
 use datafusion::logical_expr::{Expr, cast, ident, lit, when};
 use datafusion::prelude::DataFrame;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value as Json, json};
 use tally_model::report::{
-    Answer, AnswerMeta, Base, Direction, Filter, GroupBy, Metric, Report, ReportError, TimeUnit, Value,
+    Answer, AnswerMeta, Base, Direction, Fill, Filter, GroupBy, Metric, Report, ReportError, TimeUnit, Value,
 };
 use tally_model::{Class, Dimension, Users};
 
-use super::bucket::{any_segment_function, window_function};
+use super::bucket::{any_segment_function, next_window_us, window_function, window_start_us};
 use super::users::users_function;
 use super::{Queries, Source};
 use crate::error::{LakeError, Result};
@@ -42,11 +42,7 @@ impl Queries {
         let sums = sums.limit(0, Some(GROUPS_MAX + 1))?.collect().await?;
         let groups: usize = sums.iter().map(RecordBatch::num_rows).sum();
         if groups > GROUPS_MAX {
-            return Err(LakeError::Report(ReportError {
-                field: "group_by".to_owned(),
-                what: format!("it makes more than {GROUPS_MAX} groups"),
-                cure: "group by less, filter more, or ask for a shorter time".to_owned(),
-            }));
+            return Err(too_many_groups());
         }
         let mut rows = Vec::with_capacity(groups);
         let mut mixed_currencies = 0;
@@ -56,6 +52,9 @@ impl Queries {
                 rows.push(reader.row(at, report)?);
                 mixed_currencies += usize::from(reader.mixes_currencies(at));
             }
+        }
+        if let Some(fill) = report.fill {
+            rows.extend(gaps(&rows, report, fill)?);
         }
         sort(&mut rows, report);
         rows.truncate(report.limit);
@@ -77,7 +76,7 @@ impl Queries {
     }
 
     /// The rows of the planned table that the report is about.
-    fn source_rows(&self, view: &LakeView, source: Source, report: &Report) -> Result<DataFrame> {
+    pub(super) fn source_rows(&self, view: &LakeView, source: Source, report: &Report) -> Result<DataFrame> {
         let mut rows = match source {
             Source::Rollup(rollup_view, grain) => self.table(&view.rollups, &[])?.filter(
                 ident("grain")
@@ -104,6 +103,68 @@ impl Queries {
         }
         Ok(rows)
     }
+}
+
+fn too_many_groups() -> LakeError {
+    LakeError::Report(ReportError {
+        field: "group_by".to_owned(),
+        what: format!("it makes more than {GROUPS_MAX} groups"),
+        cure: "group by less, filter more, or ask for a shorter time".to_owned(),
+    })
+}
+
+/// A row for each window without one, for each combination of the other groups that has any.
+fn gaps(rows: &[Vec<Item>], report: &Report, fill: Fill) -> Result<Vec<Vec<Item>>> {
+    let of_time = report.group_by.iter().enumerate().find_map(|(at, group)| match group {
+        GroupBy::Time(unit) => Some((at, *unit)),
+        GroupBy::Dimension(_) => None,
+    });
+    let Some((at, unit)) = of_time else { return Ok(Vec::new()) };
+    let mut windows = Vec::new();
+    let mut start_us = window_start_us(unit, &report.time_zone, report.from_us);
+    while start_us < report.to_us {
+        windows.push(start_us);
+        if windows.len() > GROUPS_MAX {
+            return Err(too_many_groups());
+        }
+        start_us = next_window_us(unit, &report.time_zone, start_us);
+    }
+    let mut there: HashMap<Vec<Option<&str>>, HashSet<i64>> = HashMap::new();
+    let groups = report.group_by.len();
+    for row in rows {
+        // All groups but one are dimensions, whose values are texts.
+        let others = row[..groups].iter().filter(|item| !matches!(item, Item::Time(..)));
+        let others = others.map(|item| if let Item::Text(text) = item { Some(text.as_str()) } else { None });
+        if let Item::Time(_, window_us) = row[at] {
+            there.entry(others.collect()).or_default().insert(window_us);
+        }
+    }
+    if groups == 1 {
+        // Nothing to combine with: the windows are there also where nothing happened at all.
+        there.entry(Vec::new()).or_default();
+    }
+    if there.len().saturating_mul(windows.len()) > GROUPS_MAX {
+        return Err(too_many_groups());
+    }
+    let nothing: Vec<Item> = report
+        .metrics
+        .iter()
+        .map(|metric| match fill {
+            Fill::Null => Item::Null,
+            Fill::Zero => Item::of(metric.value(|_| 0)),
+        })
+        .collect();
+    let mut missing = Vec::new();
+    for (others, seen) in there {
+        for window_us in windows.iter().filter(|window_us| !seen.contains(*window_us)) {
+            let texts = others.iter().map(|text| text.map_or(Item::Null, |text| Item::Text(text.to_owned())));
+            let mut row: Vec<Item> = texts.collect();
+            row.insert(at, Item::Time(unit, *window_us));
+            row.extend(nothing.iter().cloned());
+            missing.push(row);
+        }
+    }
+    Ok(missing)
 }
 
 /// An instant, as `occurred_at` and `bucket` have it.
@@ -140,7 +201,7 @@ fn include_null(listed: Expr, column: Expr, filter: &Filter) -> Expr {
     }
 }
 
-fn dimension_column(dimension: Dimension) -> Expr {
+pub(super) fn dimension_column(dimension: Dimension) -> Expr {
     match dimension {
         Dimension::Segment => ident("segments"),
         other => ident(other.as_str()),
@@ -258,7 +319,7 @@ pub(super) fn event_sum(base: Base) -> Expr {
     }
 }
 
-fn is_counted() -> Expr {
+pub(super) fn is_counted() -> Expr {
     ident("verdict").eq(lit(Class::Counted.as_str()))
 }
 
@@ -306,11 +367,7 @@ impl Reader<'_> {
             sums.insert(*base, whole(column, at)?);
         }
         let sum = |base| sums.get(&base).copied().unwrap_or(0);
-        let metrics = report.metrics.iter().map(|metric: &Metric| match metric.value(sum) {
-            Value::Whole(number) => Item::Whole(number),
-            Value::Ratio(number) => Item::Ratio(number),
-            Value::Null => Item::Null,
-        });
+        let metrics = report.metrics.iter().map(|metric: &Metric| Item::of(metric.value(sum)));
         Ok(groups.chain(metrics).collect())
     }
 
@@ -343,6 +400,14 @@ enum Item {
 }
 
 impl Item {
+    fn of(value: Value) -> Self {
+        match value {
+            Value::Whole(number) => Item::Whole(number),
+            Value::Ratio(number) => Item::Ratio(number),
+            Value::Null => Item::Null,
+        }
+    }
+
     fn json(&self, zone: &TimeZone) -> Json {
         match self {
             Item::Null => Json::Null,

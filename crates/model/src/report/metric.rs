@@ -98,8 +98,12 @@ pub enum Metric {
     Cpa,
     /// Cost per click, in units of the currency.
     Cpc,
+    /// Cost per thousand impressions, in units of the currency.
+    Cpm,
     /// Return on ad spend: revenue / cost.
     Roas,
+    /// Revenue less cost.
+    MarginMicros,
     CostMicros,
     RevenueMicros,
     /// Distinct users among counted events; exact from raw events, estimated from rollups.
@@ -115,7 +119,9 @@ impl Metric {
             Metric::Rpc,
             Metric::Cpa,
             Metric::Cpc,
+            Metric::Cpm,
             Metric::Roas,
+            Metric::MarginMicros,
             Metric::CostMicros,
             Metric::RevenueMicros,
             Metric::Users,
@@ -130,7 +136,9 @@ impl Metric {
             Metric::Rpc => "rpc",
             Metric::Cpa => "cpa",
             Metric::Cpc => "cpc",
+            Metric::Cpm => "cpm",
             Metric::Roas => "roas",
+            Metric::MarginMicros => "margin_micros",
             Metric::CostMicros => "cost_micros",
             Metric::RevenueMicros => "revenue_micros",
             Metric::Users => "users",
@@ -151,7 +159,8 @@ impl Metric {
             Metric::Rpc => vec![Base::RevenueMicros, net(Kind::Click)],
             Metric::Cpa => vec![Base::CostMicros, net(Kind::Conversion)],
             Metric::Cpc => vec![Base::CostMicros, net(Kind::Click)],
-            Metric::Roas => vec![Base::RevenueMicros, Base::CostMicros],
+            Metric::Cpm => vec![Base::CostMicros, net(Kind::Impression)],
+            Metric::Roas | Metric::MarginMicros => vec![Base::RevenueMicros, Base::CostMicros],
             Metric::CostMicros => vec![Base::CostMicros],
             Metric::RevenueMicros => vec![Base::RevenueMicros],
             Metric::Users => vec![Base::Users],
@@ -171,6 +180,8 @@ impl Metric {
                 Value::Whole(bases.iter().map(|base| sum(*base)).sum())
             }
             Metric::Ctr | Metric::Cvr | Metric::Roas => ratio(sum(bases[0]) as f64, sum(bases[1]) as f64),
+            Metric::MarginMicros => Value::Whole(sum(bases[0]).saturating_sub(sum(bases[1]))),
+            Metric::Cpm => ratio(sum(bases[0]) as f64 / 1e3, sum(bases[1]) as f64),
             Metric::Rpc | Metric::Cpa | Metric::Cpc => ratio(sum(bases[0]) as f64 / 1e6, sum(bases[1]) as f64),
         }
     }
@@ -212,6 +223,8 @@ mod tests {
         };
         assert_eq!(Metric::Ctr.value(sums), Value::Ratio(0.02));
         assert_eq!(Metric::Cpc.value(sums), Value::Ratio(0.25));
+        assert_eq!(Metric::Cpm.value(sums), Value::Ratio(5.0));
+        assert_eq!(Metric::MarginMicros.value(sums), Value::Whole(5_000_000));
         assert_eq!(Metric::Roas.value(sums), Value::Ratio(2.0));
         assert_eq!(Metric::Cpa.value(sums), Value::Null, "no conversions");
         assert_eq!(Metric::Events(Kind::Impression, Measure::Gross).value(sums), Value::Whole(1_028));

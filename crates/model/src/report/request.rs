@@ -37,6 +37,12 @@ pub struct ReportRequest {
     /// `click_date` or `conversion_date`: conversions by what they are owed to, instead of by their own fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attribution: Option<String>,
+    /// `zero` or `null`: one row also for a window without events, for each combination of the other groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fill: Option<String>,
+    /// `exact`: refused unless all of the time asked for lies before the watermark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -80,6 +86,17 @@ pub struct Report {
     pub limit: usize,
     pub format: Format,
     pub attribution: Option<Booking>,
+    pub fill: Option<Fill>,
+    /// Only figures of closed time are wanted.
+    pub is_exact: bool,
+}
+
+/// What a window without events shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// What sums over nothing are: counts of zero, and rates of null.
+    Zero,
+    Null,
 }
 
 /// `In` keeps the events whose value is listed; `NotIn` all others, those without a value included.
@@ -143,8 +160,11 @@ impl TryFrom<&ReportRequest> for Report {
             limit: limit(request.limit)?,
             format: format(request.format.as_deref())?,
             attribution: attribution(request.attribution.as_deref())?,
+            fill: fill(request.fill.as_deref())?,
+            is_exact: is_exact(request.consistency.as_deref())?,
         };
         check_attributed(&report)?;
+        check_fill(&report)?;
         report.order_by =
             request.order_by.iter().enumerate().map(|order| order_by(&report, order)).collect::<Result<_, _>>()?;
         Ok(report)
@@ -218,6 +238,31 @@ fn format(name: Option<&str>) -> Result<Format, ReportError> {
 fn attribution(name: Option<&str>) -> Result<Option<Booking>, ReportError> {
     let booking = |name| Booking::parse(name).ok_or_else(|| unknown("attribution".to_owned(), name, bookings()));
     name.map(booking).transpose()
+}
+
+fn fill(name: Option<&str>) -> Result<Option<Fill>, ReportError> {
+    match name {
+        None => Ok(None),
+        Some("zero") => Ok(Some(Fill::Zero)),
+        Some("null") => Ok(Some(Fill::Null)),
+        Some(other) => Err(unknown("fill".to_owned(), other, vec!["zero", "null"])),
+    }
+}
+
+fn check_fill(report: &Report) -> Result<(), ReportError> {
+    let units = report.group_by.iter().filter(|group| matches!(group, GroupBy::Time(_))).count();
+    if report.fill.is_none() || units == 1 {
+        return Ok(());
+    }
+    Err(error("fill", format!("the report is grouped by {units} units of time"), "group by one, such as `day`"))
+}
+
+fn is_exact(name: Option<&str>) -> Result<bool, ReportError> {
+    match name {
+        None | Some("freshest") => Ok(false),
+        Some("exact") => Ok(true),
+        Some(other) => Err(unknown("consistency".to_owned(), other, vec!["freshest", "exact"])),
+    }
 }
 
 fn bookings() -> Vec<&'static str> {
@@ -325,6 +370,8 @@ mod tests {
             limit: None,
             format: None,
             attribution: None,
+            fill: None,
+            consistency: None,
         };
         Report::try_from(&request).unwrap_err()
     }

@@ -48,6 +48,8 @@ fn request(arguments: &QueryArguments) -> Result<ReportRequest> {
         limit: Some(arguments.limit),
         format: None,
         attribution: arguments.attribution.map(|booking| booking.name().to_owned()),
+        fill: None,
+        consistency: None,
     })
 }
 

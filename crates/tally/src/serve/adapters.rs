@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tally_api::{Freshness, Query, QueryError, SqlQuestion, Table};
 use tally_lake::{FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimits, WantedSightings, encode_answer};
+use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer};
 use tally_model::report::{Answer, Report};
 use tally_model::{
     Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Partition, Positions,
@@ -155,6 +156,14 @@ impl Query for LakeQuery {
 
     async fn life(&self, id: EventId) -> Result<Life, QueryError> {
         self.queries.life(id).await.map_err(query_error)
+    }
+
+    async fn funnel(&self, asked: &Funnel) -> Result<FunnelAnswer, QueryError> {
+        self.queries.funnel(asked).await.map_err(query_error)
+    }
+
+    async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer, QueryError> {
+        self.queries.heat_map(asked).await.map_err(query_error)
     }
 
     async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError> {

@@ -118,6 +118,42 @@ fn compare(server: &Server, truth: &Value, campaigns: &[&str], zone: &str) {
     assert!(compared > 40, "only {compared} figures were compared");
 }
 
+/// The facts of the A/B test that the data came from, and people and clicks as the reports count them.
+fn compare_analyses(server: &Server) {
+    let asked = |name: &str, mut question: Value| -> Value {
+        (question["from"], question["to"]) = (json!("2019-11-01T00:00:00Z"), json!("2019-12-31T00:00:00Z"));
+        let (status, body) = server.post(&format!("/v1/analyses/{name}"), question.to_string(), &[]);
+        assert_eq!(status, 200, "{name} {question}: {body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    for (campaign, z, p) in [("all", 0.448, 0.654), ("men", 2.151, 0.0315), ("women", 0.0, 1.0)] {
+        let filters = json!([{"field": "campaign_id", "values": [campaign]}]);
+        let question = json!({"metric": "ctr", "split": "variant", "control": "random", "filters": filters});
+        let answer = asked("ab-test", question);
+        let test = &answer["tests"][0];
+        let near = |name: &str, known: f64, off: f64| (test[name].as_f64().unwrap() - known).abs() < off;
+        assert!(near("z", z, 5e-4) && near("p_value", p, if p < 0.1 { 5e-5 } else { 5e-4 }), "{campaign}: {answer}");
+        assert_eq!(test["verdict"], if campaign == "men" { "better" } else { "no_difference_shown" });
+    }
+    let clicks = server.total("clicks");
+    let top = asked("top", json!({"dimension": "campaign_id", "metric": "clicks", "k": 2}));
+    assert_eq!((top["rows"].as_array().unwrap().len(), &top["exact"]), (2, &json!(true)));
+    let compared = asked("compare", json!({"metrics": ["clicks"]}));
+    assert_eq!(
+        (&compared["rows"][0]["clicks"]["now"], &compared["rows"][0]["clicks"]["before"]),
+        (&json!(clicks), &json!(0))
+    );
+    let heat = asked("heatmap", json!({"columns": 10, "rows": 10}));
+    assert_eq!(heat["clicks"].as_i64().unwrap() + heat["without_position"].as_i64().unwrap(), clicks);
+    let steps = json!([{"kind": "impression"}, {"kind": "click"}]);
+    let funnel = asked("funnel", json!({"steps": steps, "segment": "variant"}));
+    let of = |kind: &str| {
+        server.ask(json!({"metrics": ["users"], "filters": [{"field": "kind", "values": [kind]}]}))[0]["users"].clone()
+    };
+    assert_eq!(funnel["steps"][0]["users"], of("impression"), "everybody who saw an ad is at the first step");
+    assert!(funnel["steps"][1]["users"].as_i64() <= of("click").as_i64(), "{funnel}");
+}
+
 fn check(set: &str, campaigns: &[&str], zone: &str) {
     let Some(data) = data() else { return };
     let truth: Value = serde_json::from_slice(&std::fs::read(data.join(set).join("truth.json")).unwrap()).unwrap();
@@ -134,6 +170,9 @@ fn check(set: &str, campaigns: &[&str], zone: &str) {
     send_through_kills(&mut server, &second, &[all / 4]);
     server.wait_until_counted();
     compare(&server, &truth, campaigns, zone);
+    if set == "open-bandit" {
+        compare_analyses(&server);
+    }
     server.verify();
 }
 

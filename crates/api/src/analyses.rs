@@ -1,0 +1,312 @@
+//! `POST /v1/analyses/..`: questions that take more than sums by group.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tally_model::analysis::{AbTest, About, Funnel, HeatMap};
+use tally_model::report::{Answer, Direction, FilterRequest, Metric, OrderBy, Report, ReportError};
+use tally_model::{Dimension, Kind};
+
+use crate::extract::Question;
+use crate::report::watermark;
+use crate::{Api, ApiError, Freshness};
+
+const CONFIDENCE_DEFAULT: f64 = 0.95;
+/// Groups that are compared, and values of a split or of a top list: more is for a report.
+const GROUPS_MAX: usize = 10_000;
+const VARIANTS_MAX: usize = 100;
+const BINS_DEFAULT: u32 = 20;
+const BINS_MAX: u32 = 200;
+const STEPS_MAX: usize = 10;
+const WINDOW_DEFAULT_S: u64 = 7 * 24 * 3_600;
+const WINDOW_MAX_S: u64 = 366 * 24 * 3_600;
+const MICROS_PER_S: i64 = 1_000_000;
+
+pub(crate) fn routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/v1/analyses/ab-test", post(ab_test))
+        .route("/v1/analyses/compare", post(compare))
+        .route("/v1/analyses/top", post(top))
+        .route("/v1/analyses/funnel", post(funnel))
+        .route("/v1/analyses/heatmap", post(heat_map))
+}
+
+/// Declares a request with the fields that all of them share, and what it is about.
+macro_rules! asked {
+    ($name:ident { $($(#[$meta:meta])* $field:ident: $type:ty,)* }) => {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct $name {
+            from: String,
+            to: String,
+            #[serde(default)]
+            filters: Vec<FilterRequest>,
+            #[serde(default)]
+            time_zone: Option<String>,
+            $($(#[$meta])* $field: $type,)*
+        }
+
+        impl $name {
+            fn about(&self) -> About<'_> {
+                About { from: &self.from, to: &self.to, filters: &self.filters, time_zone: self.time_zone.as_deref() }
+            }
+        }
+    };
+}
+
+asked!(AbTestRequest {
+    metric: String,
+    split: String,
+    control: String,
+    #[serde(default)]
+    confidence: Option<f64>,
+});
+
+asked!(CompareRequest {
+    metrics: Vec<String>,
+    #[serde(default)]
+    group_by: Vec<String>,
+    #[serde(default)]
+    before: Option<Before>,
+});
+
+asked!(TopRequest {
+    dimension: String,
+    metric: String,
+    #[serde(default)]
+    k: Option<usize>,
+});
+
+asked!(FunnelRequest {
+    steps: Vec<StepRequest>,
+    #[serde(default)]
+    window_s: Option<u64>,
+    #[serde(default)]
+    segment: Option<String>,
+});
+
+asked!(HeatMapRequest {
+    #[serde(default)]
+    columns: Option<u32>,
+    #[serde(default)]
+    rows: Option<u32>,
+});
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Before {
+    from: String,
+    to: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StepRequest {
+    kind: String,
+}
+
+fn wrong(field: &str, what: impl Into<String>, cure: impl Into<String>) -> ApiError {
+    ApiError::Asked(ReportError { field: field.to_owned(), what: what.into(), cure: cure.into() })
+}
+
+fn within<T: PartialOrd + Copy + std::fmt::Display>(field: &str, value: T, least: T, most: T) -> Result<T, ApiError> {
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    Err(wrong(field, format!("{value} is out of range"), format!("give {least} to {most}")))
+}
+
+/// What is said with every answer.
+fn meta(answer: Option<&Answer>, freshness: Freshness, started: Instant) -> Value {
+    let mut meta = json!({
+        "source": answer.map_or("events", |answer| answer.meta.source.as_str()),
+        "watermark": watermark(freshness),
+        "elapsed_ms": (started.elapsed().as_micros() as f64) / 1_000.0,
+    });
+    if let Some(answer) = answer {
+        meta["table_version"] = json!(answer.meta.table_version);
+        if !answer.meta.warnings.is_empty() {
+            meta["warnings"] = json!(answer.meta.warnings);
+        }
+        if let Some(error) = answer.meta.users_error {
+            meta["users"] = json!({"estimated": true, "relative_standard_error": error});
+        }
+    }
+    meta
+}
+
+fn with_meta(body: impl serde::Serialize, meta: Value) -> Result<Json<Value>, ApiError> {
+    let mut body =
+        serde_json::to_value(body).map_err(|error| ApiError::Failed(format!("cannot write JSON: {error}")))?;
+    body["meta"] = meta;
+    Ok(Json(body))
+}
+
+async fn ab_test(
+    State(api): State<Arc<Api>>,
+    Question(asked): Question<AbTestRequest>,
+) -> Result<Json<Value>, ApiError> {
+    let (started, freshness) = (Instant::now(), api.query.freshness());
+    let [successes, trials] = match asked.metric.as_str() {
+        "ctr" => ["clicks", "impressions"],
+        "cvr" => ["conversions", "clicks"],
+        other => return Err(wrong("metric", format!("{other:?} is no proportion"), "use ctr or cvr")),
+    };
+    let confidence = asked.confidence.unwrap_or(CONFIDENCE_DEFAULT);
+    if !(0.5..1.0).contains(&confidence) {
+        return Err(wrong("confidence", format!("{confidence} is out of range"), "give 0.5 up to, but not, 1"));
+    }
+    let metrics = [successes.to_owned(), trials.to_owned()];
+    let report = asked.about().report(&metrics, std::slice::from_ref(&asked.split))?;
+    let answer = api.run(api.query.report(&report)).await?;
+    if answer.rows.len() > VARIANTS_MAX {
+        let what = format!("{:?} has more than {VARIANTS_MAX} values", asked.split);
+        return Err(wrong("split", what, "split by a dimension with fewer, or filter"));
+    }
+    // Events without a value took part in no test.
+    let variants = answer.rows.iter().filter_map(|row| {
+        let whole = |value: &Value| value.as_u64().unwrap_or_default();
+        Some((row[0].as_str()?.to_owned(), whole(&row[2]), whole(&row[1])))
+    });
+    let test = AbTest { variants: variants.collect(), control: asked.control.clone(), confidence };
+    if !test.variants.iter().any(|(value, ..)| *value == test.control) {
+        let names: Vec<_> = test.variants.iter().map(|(value, ..)| value.as_str()).collect();
+        let cure = format!("use one of those that have events: {}", names.join(", "));
+        return Err(wrong("control", format!("no event has {:?} as its {}", test.control, asked.split), cure));
+    }
+    with_meta(test.answer(), meta(Some(&answer), freshness, started))
+}
+
+async fn compare(
+    State(api): State<Arc<Api>>,
+    Question(asked): Question<CompareRequest>,
+) -> Result<Json<Value>, ApiError> {
+    let (started, freshness) = (Instant::now(), api.query.freshness());
+    let now = asked.about().report(&asked.metrics, &asked.group_by)?;
+    if let Some(unit) = now.group_by.iter().find(|group| Dimension::parse(group.as_str()).is_none()) {
+        let what = format!("{:?} is a unit of time", unit.as_str());
+        return Err(wrong("group_by", what, "group by dimensions: periods have no window in common"));
+    }
+    let before = match &asked.before {
+        Some(Before { from, to }) => About { from, to, ..asked.about() }.report(&asked.metrics, &asked.group_by)?,
+        None => Report { from_us: now.from_us - (now.to_us - now.from_us), to_us: now.from_us, ..now.clone() },
+    };
+    let answer = api.run(api.query.report(&now)).await?;
+    let earlier = api.run(api.query.report(&before)).await?;
+    let groups = now.group_by.len();
+    let mut rows: Vec<(Vec<Value>, [Option<&[Value]>; 2])> = Vec::new();
+    let mut place = std::collections::HashMap::new();
+    for (period, answer) in [&answer, &earlier].into_iter().enumerate() {
+        for row in &answer.rows {
+            let (keys, figures) = row.split_at(groups);
+            let name = serde_json::to_string(keys).unwrap_or_default();
+            let at = *place.entry(name).or_insert_with(|| {
+                rows.push((keys.to_vec(), [None, None]));
+                rows.len() - 1
+            });
+            rows[at].1[period] = Some(figures);
+        }
+    }
+    rows.truncate(GROUPS_MAX);
+    let told = rows.into_iter().map(|(keys, periods)| {
+        let mut told = Map::new();
+        told.extend(now.group_by.iter().map(|group| group.as_str().to_owned()).zip(keys));
+        for (at, metric) in now.metrics.iter().enumerate() {
+            let nothing =
+                if matches!(metric.value(|_| 0), tally_model::report::Value::Null) { Value::Null } else { json!(0) };
+            let [now, before] = periods.map(|figures| figures.map_or(nothing.clone(), |figures| figures[at].clone()));
+            told.insert(metric.as_str().to_owned(), change(now, before));
+        }
+        Value::Object(told)
+    });
+    let mut meta = meta(Some(&answer), freshness, started);
+    meta["before"] = json!({"source": earlier.meta.source, "table_version": earlier.meta.table_version});
+    Ok(Json(json!({"rows": told.collect::<Vec<_>>(), "meta": meta})))
+}
+
+fn change(now: Value, before: Value) -> Value {
+    let change = match (now.as_i64(), before.as_i64()) {
+        (Some(now), Some(before)) => json!(now - before),
+        _ => now.as_f64().zip(before.as_f64()).map_or(Value::Null, |(now, before)| json!(now - before)),
+    };
+    let ratio = change.as_f64().zip(before.as_f64()).filter(|(_, before)| *before != 0.0);
+    let ratio = ratio.map(|(change, before)| change / before);
+    json!({"now": now, "before": before, "change": change, "change_ratio": ratio})
+}
+
+async fn top(State(api): State<Arc<Api>>, Question(asked): Question<TopRequest>) -> Result<Json<Value>, ApiError> {
+    let (started, freshness) = (Instant::now(), api.query.freshness());
+    let metrics = std::slice::from_ref(&asked.metric);
+    let mut report = asked.about().report(metrics, std::slice::from_ref(&asked.dimension))?;
+    report.order_by = vec![OrderBy { column: 1, direction: Direction::Descending }];
+    report.limit = within("k", asked.k.unwrap_or(10), 1, GROUPS_MAX)?;
+    let answer = api.run(api.query.report(&report)).await?;
+    let row = |row: &Vec<Value>| json!({"value": row[0], asked.metric.as_str(): row[1]});
+    let exact = report.metrics != [Metric::Users] || answer.meta.users_error.is_none();
+    let rows: Vec<_> = answer.rows.iter().map(row).collect();
+    Ok(Json(json!({"rows": rows, "exact": exact, "meta": meta(Some(&answer), freshness, started)})))
+}
+
+async fn funnel(
+    State(api): State<Arc<Api>>,
+    Question(asked): Question<FunnelRequest>,
+) -> Result<Json<Value>, ApiError> {
+    let (started, freshness) = (Instant::now(), api.query.freshness());
+    within("steps", asked.steps.len(), 2, STEPS_MAX)?;
+    let step = |(at, step): (usize, &StepRequest)| {
+        let unknown = || {
+            wrong(
+                &format!("steps[{at}].kind"),
+                format!("{:?} is no kind of event", step.kind),
+                "use impression, click or conversion",
+            )
+        };
+        Kind::parse(&step.kind).ok_or_else(unknown)
+    };
+    let window_s = within("window_s", asked.window_s.unwrap_or(WINDOW_DEFAULT_S), 1, WINDOW_MAX_S)?;
+    let segment = match asked.segment.as_deref() {
+        None => None,
+        Some("segment") => {
+            return Err(wrong(
+                "segment",
+                "a person has many of them",
+                "filter on `segment`, or take another dimension",
+            ));
+        }
+        Some(name) => {
+            // The report knows the names, and the nearest to a wrong one.
+            asked.about().report(&["clicks".to_owned()], &[name.to_owned()])?;
+            Some(
+                Dimension::parse(name)
+                    .ok_or_else(|| wrong("segment", format!("{name:?} is a unit of time"), "take a dimension"))?,
+            )
+        }
+    };
+    let funnel = Funnel {
+        about: asked.about().report(&["clicks".to_owned()], &[])?,
+        steps: asked.steps.iter().enumerate().map(step).collect::<Result<_, _>>()?,
+        window_us: i64::try_from(window_s).unwrap_or(i64::MAX / MICROS_PER_S) * MICROS_PER_S,
+        segment,
+    };
+    let answer = api.run(api.query.funnel(&funnel)).await?;
+    with_meta(answer, meta(None, freshness, started))
+}
+
+async fn heat_map(
+    State(api): State<Arc<Api>>,
+    Question(asked): Question<HeatMapRequest>,
+) -> Result<Json<Value>, ApiError> {
+    let (started, freshness) = (Instant::now(), api.query.freshness());
+    let heat_map = HeatMap {
+        about: asked.about().report(&["clicks".to_owned()], &[])?,
+        columns: within("columns", asked.columns.unwrap_or(BINS_DEFAULT), 1, BINS_MAX)?,
+        rows: within("rows", asked.rows.unwrap_or(BINS_DEFAULT), 1, BINS_MAX)?,
+    };
+    let answer = api.run(api.query.heat_map(&heat_map)).await?;
+    with_meta(answer, meta(None, freshness, started))
+}
