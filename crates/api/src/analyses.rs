@@ -121,6 +121,15 @@ fn within<T: PartialOrd + Copy + std::fmt::Display>(field: &str, value: T, least
     Err(wrong(field, format!("{value} is out of range"), format!("give {least} to {most}")))
 }
 
+/// The report of one metric or a few by one group, with errors that name the field of the analysis.
+fn by_one(about: About<'_>, metrics: &[String], (field, name): (&str, &str)) -> Result<Report, ReportError> {
+    about.report(metrics, &[name.to_owned()]).map_err(|error| match error.field.split('[').next() {
+        Some("group_by") => ReportError { field: field.to_owned(), ..error },
+        Some("metrics") => ReportError { field: "metric".to_owned(), ..error },
+        _ => error,
+    })
+}
+
 /// What is said with every answer.
 fn meta(answer: Option<&Answer>, freshness: Freshness, started: Instant) -> Value {
     let mut meta = json!({
@@ -162,7 +171,7 @@ async fn ab_test(
         return Err(wrong("confidence", format!("{confidence} is out of range"), "give 0.5 up to, but not, 1"));
     }
     let metrics = [successes.to_owned(), trials.to_owned()];
-    let report = asked.about().report(&metrics, std::slice::from_ref(&asked.split))?;
+    let report = by_one(asked.about(), &metrics, ("split", &asked.split))?;
     let answer = api.run(api.query.report(&report)).await?;
     if answer.rows.len() > VARIANTS_MAX {
         let what = format!("{:?} has more than {VARIANTS_MAX} values", asked.split);
@@ -242,7 +251,7 @@ fn change(now: Value, before: Value) -> Value {
 async fn top(State(api): State<Arc<Api>>, Question(asked): Question<TopRequest>) -> Result<Json<Value>, ApiError> {
     let (started, freshness) = (Instant::now(), api.query.freshness());
     let metrics = std::slice::from_ref(&asked.metric);
-    let mut report = asked.about().report(metrics, std::slice::from_ref(&asked.dimension))?;
+    let mut report = by_one(asked.about(), metrics, ("dimension", &asked.dimension))?;
     report.order_by = vec![OrderBy { column: 1, direction: Direction::Descending }];
     report.limit = within("k", asked.k.unwrap_or(10), 1, GROUPS_MAX)?;
     let answer = api.run(api.query.report(&report)).await?;
@@ -280,7 +289,7 @@ async fn funnel(
         }
         Some(name) => {
             // The report knows the names, and the nearest to a wrong one.
-            asked.about().report(&["clicks".to_owned()], &[name.to_owned()])?;
+            by_one(asked.about(), &["clicks".to_owned()], ("segment", name))?;
             Some(
                 Dimension::parse(name)
                     .ok_or_else(|| wrong("segment", format!("{name:?} is a unit of time"), "take a dimension"))?,

@@ -291,7 +291,7 @@ async fn what_is_wrong_with_an_analysis_names_its_field_and_the_cure() {
     let period = r#""from":"2019-11-24T00:00:00Z","to":"2019-12-01T00:00:00Z""#;
     for (path, rest, field) in [
         ("ab-test", r#""metric":"cpm","split":"variant","control":"a""#, "metric"),
-        ("ab-test", r#""metric":"ctr","split":"varient","control":"a""#, "group_by"),
+        ("ab-test", r#""metric":"ctr","split":"varient","control":"a""#, "split"),
         ("ab-test", r#""metric":"ctr","split":"campaign_id","control":"nobody""#, "control"),
         ("ab-test", r#""metric":"ctr","split":"campaign_id","control":"a","confidence":1"#, "confidence"),
         ("compare", r#""metrics":["clicks"],"group_by":["day"]"#, "group_by"),
