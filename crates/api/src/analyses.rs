@@ -6,10 +6,13 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tally_model::analysis::{AbTest, About, Funnel, HeatMap};
-use tally_model::report::{Answer, Direction, FilterRequest, Metric, OrderBy, Report, ReportError};
+use tally_model::analysis::{self as statistics, AbTest, About, Funnel, HeatMap};
+use tally_model::report::{Answer, Direction, Fill, FilterRequest, Metric, OrderBy, Report, ReportError, TimeUnit};
 use tally_model::{Dimension, Kind};
 
 use crate::extract::Question;
@@ -22,6 +25,8 @@ const GROUPS_MAX: usize = 10_000;
 const VARIANTS_MAX: usize = 100;
 const BINS_DEFAULT: u32 = 20;
 const BINS_MAX: u32 = 200;
+const HORIZON_MAX: usize = 1_000;
+const HISTORY_MAX: usize = 20_000;
 const STEPS_MAX: usize = 10;
 const WINDOW_DEFAULT_S: u64 = 7 * 24 * 3_600;
 const WINDOW_MAX_S: u64 = 366 * 24 * 3_600;
@@ -32,6 +37,7 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
         .route("/v1/analyses/ab-test", post(ab_test))
         .route("/v1/analyses/compare", post(compare))
         .route("/v1/analyses/top", post(top))
+        .route("/v1/analyses/forecast", post(forecast))
         .route("/v1/analyses/funnel", post(funnel))
         .route("/v1/analyses/heatmap", post(heat_map))
 }
@@ -82,6 +88,14 @@ asked!(TopRequest {
     k: Option<usize>,
 });
 
+asked!(ForecastRequest {
+    metric: String,
+    unit: String,
+    horizon: usize,
+    #[serde(default)]
+    confidence: Option<f64>,
+});
+
 asked!(FunnelRequest {
     steps: Vec<StepRequest>,
     #[serde(default)]
@@ -119,6 +133,14 @@ fn within<T: PartialOrd + Copy + std::fmt::Display>(field: &str, value: T, least
         return Ok(value);
     }
     Err(wrong(field, format!("{value} is out of range"), format!("give {least} to {most}")))
+}
+
+fn confidence(asked: Option<f64>) -> Result<f64, ApiError> {
+    let confidence = asked.unwrap_or(CONFIDENCE_DEFAULT);
+    if (0.5..1.0).contains(&confidence) {
+        return Ok(confidence);
+    }
+    Err(wrong("confidence", format!("{confidence} is out of range"), "give 0.5 up to, but not, 1"))
 }
 
 /// The report of one metric or a few by one group, with errors that name the field of the analysis.
@@ -166,10 +188,7 @@ async fn ab_test(
         "cvr" => ["conversions", "clicks"],
         other => return Err(wrong("metric", format!("{other:?} is no proportion"), "use ctr or cvr")),
     };
-    let confidence = asked.confidence.unwrap_or(CONFIDENCE_DEFAULT);
-    if !(0.5..1.0).contains(&confidence) {
-        return Err(wrong("confidence", format!("{confidence} is out of range"), "give 0.5 up to, but not, 1"));
-    }
+    let confidence = confidence(asked.confidence)?;
     let metrics = [successes.to_owned(), trials.to_owned()];
     let report = by_one(asked.about(), &metrics, ("split", &asked.split))?;
     let answer = api.run(api.query.report(&report)).await?;
@@ -208,7 +227,9 @@ async fn compare(
     let answer = api.run(api.query.report(&now)).await?;
     let earlier = api.run(api.query.report(&before)).await?;
     let groups = now.group_by.len();
-    let mut rows: Vec<(Vec<Value>, [Option<&[Value]>; 2])> = Vec::new();
+    /// A group's values, and its figures in either period.
+    type Compared<'a> = (Vec<Value>, [Option<&'a [Value]>; 2]);
+    let mut rows: Vec<Compared<'_>> = Vec::new();
     let mut place = std::collections::HashMap::new();
     for (period, answer) in [&answer, &earlier].into_iter().enumerate() {
         for row in &answer.rows {
@@ -259,6 +280,69 @@ async fn top(State(api): State<Arc<Api>>, Question(asked): Question<TopRequest>)
     let exact = report.metrics != [Metric::Users] || answer.meta.users_error.is_none();
     let rows: Vec<_> = answer.rows.iter().map(row).collect();
     Ok(Json(json!({"rows": rows, "exact": exact, "meta": meta(Some(&answer), freshness, started)})))
+}
+
+async fn forecast(
+    State(api): State<Arc<Api>>,
+    Question(asked): Question<ForecastRequest>,
+) -> Result<Json<Value>, ApiError> {
+    let (started, freshness) = (Instant::now(), api.query.freshness());
+    let (unit, season) = match asked.unit.as_str() {
+        "hour" => (TimeUnit::Hour, Some(24)),
+        "day" => (TimeUnit::Day, Some(7)),
+        // A year of weeks repeats too, and hardly anybody has two of them.
+        "week" => (TimeUnit::Week, None),
+        other => return Err(wrong("unit", format!("{other:?} is not known"), "use hour, day or week")),
+    };
+    within("horizon", asked.horizon, 1, HORIZON_MAX)?;
+    let confidence = confidence(asked.confidence)?;
+    let metrics = std::slice::from_ref(&asked.metric);
+    let mut report = by_one(asked.about(), metrics, ("unit", &asked.unit))?;
+    let (Metric::Events(..) | Metric::CostMicros | Metric::RevenueMicros | Metric::MarginMicros) = report.metrics[0]
+    else {
+        return Err(wrong("metric", format!("{:?} is no sum", asked.metric), "take a number of events or an amount"));
+    };
+    report.fill = Some(Fill::Zero);
+    report.limit = HISTORY_MAX;
+    // What is not over yet would look like a fall.
+    let is_cut = freshness.watermark_us > report.from_us && freshness.watermark_us < report.to_us;
+    if is_cut {
+        report.to_us = freshness.watermark_us;
+    }
+    let mut answer = api.run(api.query.report(&report)).await?;
+    if is_cut {
+        answer.rows.pop();
+    }
+    let values: Vec<f64> = answer.rows.iter().filter_map(|row| row[1].as_f64()).collect();
+    let told = statistics::forecast(&values, season, asked.horizon, confidence);
+    let last = answer.rows.last().and_then(|row| row[0].as_str()).unwrap_or_default();
+    let windows = windows_after(last, unit, &report.time_zone, asked.horizon);
+    let expected = told.iter().flat_map(|told| &told.expected).zip(windows);
+    let expected: Vec<_> = expected
+        .map(|(expected, at)| json!({"at": at, "value": expected.value, "low": expected.low, "high": expected.high}))
+        .collect();
+    let history: Vec<_> = answer.rows.iter().map(|row| json!({"at": row[0], "value": row[1]})).collect();
+    let mut body = json!({"trend": null, "season_length": null, "backtest": null});
+    if let Some(told) = &told {
+        body = serde_json::to_value(told).map_err(|error| ApiError::Failed(format!("cannot write JSON: {error}")))?;
+    }
+    (body["history"], body["forecast"]) = (json!(history), json!(expected));
+    with_meta(body, meta(Some(&answer), freshness, started))
+}
+
+/// The windows that follow one, as reports write them.
+fn windows_after(last: &str, unit: TimeUnit, zone: &TimeZone, count: usize) -> Vec<String> {
+    let following = |n: i64| match unit {
+        TimeUnit::Hour => {
+            let at = last.parse::<Timestamp>().ok()?.checked_add(n.hours()).ok()?;
+            Some(at.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
+        }
+        _ => {
+            let days = if unit == TimeUnit::Week { 7 * n } else { n };
+            Some(last.parse::<Date>().ok()?.checked_add(days.days()).ok()?.to_string())
+        }
+    };
+    (1..).map_while(following).take(count).collect()
 }
 
 async fn funnel(

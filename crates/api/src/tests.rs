@@ -295,6 +295,8 @@ async fn what_is_wrong_with_an_analysis_names_its_field_and_the_cure() {
         ("ab-test", r#""metric":"ctr","split":"campaign_id","control":"nobody""#, "control"),
         ("ab-test", r#""metric":"ctr","split":"campaign_id","control":"a","confidence":1"#, "confidence"),
         ("compare", r#""metrics":["clicks"],"group_by":["day"]"#, "group_by"),
+        ("forecast", r#""metric":"ctr","unit":"day","horizon":7"#, "metric"),
+        ("forecast", r#""metric":"clicks","unit":"minute","horizon":7"#, "unit"),
         ("top", r#""dimension":"country","metric":"clicks","k":0"#, "k"),
         ("funnel", r#""steps":[{"kind":"click"}]"#, "steps"),
         ("funnel", r#""steps":[{"kind":"click"},{"kind":"sale"}]"#, "steps[1].kind"),

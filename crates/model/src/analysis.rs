@@ -1,6 +1,7 @@
 //! Analyses: questions that take more than sums by group. What they ask, what they answer, and the statistics in between.
 
 mod ab_test;
+mod forecast;
 mod funnel;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::report::{FilterRequest, Report, ReportError, ReportRequest};
 
 pub use ab_test::{AbTest, AbTestAnswer, Comparison, SampleRatio, Variant};
+pub use forecast::{Backtest, Expected, Forecast, forecast};
 pub use funnel::{Furthest, Step};
 
 /// Which events an analysis is about: part of every analysis's request.

@@ -133,7 +133,7 @@ fn compare(control: (u64, u64), variant: (u64, u64), confidence: f64) -> Option<
         z,
         p_value,
         difference: Some(difference),
-        interval: is_sound.then(|| [difference - critical * error, difference + critical * error]),
+        interval: is_sound.then_some([difference - critical * error, difference + critical * error]),
         power: (is_sound && error > 0.0).then(|| normal.cdf(difference.abs() / error - critical)),
         verdict,
     })

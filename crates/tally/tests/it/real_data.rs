@@ -145,6 +145,8 @@ fn compare_analyses(server: &Server) {
     );
     let heat = asked("heatmap", json!({"columns": 10, "rows": 10}));
     assert_eq!(heat["clicks"].as_i64().unwrap() + heat["without_position"].as_i64().unwrap(), clicks);
+    let told = asked("forecast", json!({"metric": "impressions", "unit": "hour", "horizon": 24}));
+    assert_eq!((told["forecast"].as_array().unwrap().len(), &told["season_length"]), (24, &json!(24)));
     let steps = json!([{"kind": "impression"}, {"kind": "click"}]);
     let funnel = asked("funnel", json!({"steps": steps, "segment": "variant"}));
     let of = |kind: &str| {
