@@ -207,7 +207,12 @@ async fn ab_test(
         let cure = format!("use one of those that have events: {}", names.join(", "));
         return Err(wrong("control", format!("no event has {:?} as its {}", test.control, asked.split), cure));
     }
-    with_meta(test.answer(), meta(Some(&answer), freshness, started))
+    let mut told = test.answer();
+    if successes == "conversions" {
+        // Trials are clicks then, which a variant itself brings more or fewer of: no sign of how people were split.
+        told.sample_ratio = None;
+    }
+    with_meta(told, meta(Some(&answer), freshness, started))
 }
 
 async fn compare(
@@ -215,17 +220,24 @@ async fn compare(
     Question(asked): Question<CompareRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let (started, freshness) = (Instant::now(), api.query.freshness());
-    let now = asked.about().report(&asked.metrics, &asked.group_by)?;
+    let mut now = asked.about().report(&asked.metrics, &asked.group_by)?;
+    // One more than is told, so that no group is taken for one that the other period does not have.
+    now.limit = GROUPS_MAX + 1;
     if let Some(unit) = now.group_by.iter().find(|group| Dimension::parse(group.as_str()).is_none()) {
         let what = format!("{:?} is a unit of time", unit.as_str());
         return Err(wrong("group_by", what, "group by dimensions: periods have no window in common"));
     }
-    let before = match &asked.before {
+    let mut before = match &asked.before {
         Some(Before { from, to }) => About { from, to, ..asked.about() }.report(&asked.metrics, &asked.group_by)?,
         None => Report { from_us: now.from_us - (now.to_us - now.from_us), to_us: now.from_us, ..now.clone() },
     };
+    before.limit = now.limit;
     let answer = api.run(api.query.report(&now)).await?;
     let earlier = api.run(api.query.report(&before)).await?;
+    if answer.rows.len().max(earlier.rows.len()) > GROUPS_MAX {
+        let what = format!("it makes more than {GROUPS_MAX} groups");
+        return Err(wrong("group_by", what, "group by less, or filter"));
+    }
     let groups = now.group_by.len();
     /// A group's values, and its figures in either period.
     type Compared<'a> = (Vec<Value>, [Option<&'a [Value]>; 2]);
@@ -242,7 +254,6 @@ async fn compare(
             rows[at].1[period] = Some(figures);
         }
     }
-    rows.truncate(GROUPS_MAX);
     let told = rows.into_iter().map(|(keys, periods)| {
         let mut told = Map::new();
         told.extend(now.group_by.iter().map(|group| group.as_str().to_owned()).zip(keys));
@@ -303,16 +314,21 @@ async fn forecast(
         return Err(wrong("metric", format!("{:?} is no sum", asked.metric), "take a number of events or an amount"));
     };
     report.fill = Some(Fill::Zero);
-    report.limit = HISTORY_MAX;
-    // What is not over yet would look like a fall.
-    let is_cut = freshness.watermark_us > report.from_us && freshness.watermark_us < report.to_us;
-    if is_cut {
-        report.to_us = freshness.watermark_us;
-    }
+    report.limit = HISTORY_MAX + 1;
     let mut answer = api.run(api.query.report(&report)).await?;
-    if is_cut {
-        answer.rows.pop();
+    if answer.rows.len() > HISTORY_MAX {
+        let what = format!("there are more than {HISTORY_MAX} {}s since", asked.unit);
+        return Err(wrong("from", what, "begin later, or take a longer unit"));
     }
+    // Part of a window, and one that is not over yet, would look like a fall.
+    let closed_us = freshness.watermark_us.min(report.to_us);
+    answer.rows.retain(|row| {
+        let at = row[0].as_str().unwrap_or_default();
+        let next = windows_after(at, unit, &report.time_zone, 1).pop().unwrap_or_default();
+        let start_us = |at: &str| start_us(at, &report.time_zone);
+        start_us(at).is_some_and(|start_us| start_us >= report.from_us)
+            && start_us(&next).is_some_and(|end_us| end_us <= closed_us)
+    });
     let values: Vec<f64> = answer.rows.iter().filter_map(|row| row[1].as_f64()).collect();
     let told = statistics::forecast(&values, season, asked.horizon, confidence);
     let last = answer.rows.last().and_then(|row| row[0].as_str()).unwrap_or_default();
@@ -328,6 +344,12 @@ async fn forecast(
     }
     (body["history"], body["forecast"]) = (json!(history), json!(expected));
     with_meta(body, meta(Some(&answer), freshness, started))
+}
+
+/// When a window begins, as reports write it.
+fn start_us(at: &str, zone: &TimeZone) -> Option<i64> {
+    let of_date = || at.parse::<Date>().ok()?.to_zoned_datetime(zone.clone()).ok().map(|start| start.timestamp());
+    at.parse::<Timestamp>().ok().or_else(of_date).map(Timestamp::as_microsecond)
 }
 
 /// The windows that follow one, as reports write them.
@@ -402,4 +424,22 @@ async fn heat_map(
     };
     let answer = api.run(api.query.heat_map(&heat_map)).await?;
     with_meta(answer, meta(None, freshness, started))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_follow_each_other_as_clocks_show_them() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let hours = windows_after("2024-10-27T02:00:00+02:00", TimeUnit::Hour, &berlin, 2);
+        assert_eq!(hours, ["2024-10-27T02:00:00+01:00", "2024-10-27T03:00:00+01:00"]);
+        assert_eq!(windows_after("2024-02-28", TimeUnit::Day, &berlin, 2), ["2024-02-29", "2024-03-01"]);
+        assert_eq!(windows_after("2024-02-26", TimeUnit::Week, &berlin, 1), ["2024-03-04"]);
+        let hour_us = 3_600 * MICROS_PER_S;
+        let day = [start_us("2024-10-27", &berlin).unwrap(), start_us("2024-10-28", &berlin).unwrap()];
+        assert_eq!(day[1] - day[0], 25 * hour_us);
+        assert_eq!(start_us(&hours[0], &berlin).unwrap() - day[0], 3 * hour_us);
+    }
 }

@@ -14,6 +14,7 @@ use tally_model::{Dimension, Kind};
 use super::report::{dimension_column, is_counted, text, whole};
 use super::{Queries, Source};
 use crate::error::{LakeError, Result};
+use crate::writer::LakeView;
 
 /// Values of a segment that a funnel is told by.
 const SEGMENTS_MAX: usize = 1_000;
@@ -58,12 +59,13 @@ impl Queries {
 
     /// How far each person came, over all and by segment.
     pub async fn funnel(&self, asked: &Funnel) -> Result<FunnelAnswer> {
-        let mut all = self.reached(asked, None).await?;
+        let view = self.current();
+        let mut all = self.reached(&view, asked, None).await?;
         let nobody = || vec![0; asked.steps.len()];
         let total = all.pop().map_or_else(nobody, |(_, reached)| reached);
         let segments = match asked.segment {
             None => Vec::new(),
-            Some(segment) => self.reached(asked, Some(segment)).await?,
+            Some(segment) => self.reached(&view, asked, Some(segment)).await?,
         };
         let segment =
             |(value, reached): (Option<String>, Vec<u64>)| Segment { value, steps: Step::all(&asked.steps, &reached) };
@@ -75,8 +77,13 @@ impl Queries {
 
     /// People by the steps that they reached, for each value of a segment. Events come sorted by person and time, so that no
     /// more than one person is held at once.
-    async fn reached(&self, asked: &Funnel, segment: Option<Dimension>) -> Result<Vec<(Option<String>, Vec<u64>)>> {
-        let mut events = self.steps_by_person(asked, segment)?.execute_stream().await?;
+    async fn reached(
+        &self,
+        view: &LakeView,
+        asked: &Funnel,
+        segment: Option<Dimension>,
+    ) -> Result<Vec<(Option<String>, Vec<u64>)>> {
+        let mut events = self.steps_by_person(view, asked, segment)?.execute_stream().await?;
         let mut told: Vec<(Option<String>, Vec<u64>)> = Vec::new();
         let mut person: Option<(Option<String>, i64)> = None;
         let mut furthest = Furthest::new(&asked.steps, asked.window_us);
@@ -108,8 +115,7 @@ impl Queries {
         Ok(told)
     }
 
-    fn steps_by_person(&self, asked: &Funnel, segment: Option<Dimension>) -> Result<DataFrame> {
-        let view = self.current();
+    fn steps_by_person(&self, view: &LakeView, asked: &Funnel, segment: Option<Dimension>) -> Result<DataFrame> {
         let kinds = asked.steps.iter().map(|kind| lit(kind.as_str())).collect();
         let wanted = is_counted().and(ident("user_hash").is_not_null()).and(ident("kind").in_list(kinds, false));
         let segment = segment.map_or(lit(ScalarValue::Utf8(None)), dimension_column);
@@ -117,7 +123,7 @@ impl Queries {
         let rank = when(ident("kind").eq(lit(Kind::Impression.as_str())), lit(0_i64))
             .when(ident("kind").eq(lit(Kind::Click.as_str())), lit(1_i64))
             .otherwise(lit(2_i64))?;
-        let rows = self.source_rows(&view, Source::Events, &asked.about)?.filter(wanted)?;
+        let rows = self.source_rows(view, Source::Events, &asked.about)?.filter(wanted)?;
         let columns =
             vec![segment.alias("segment"), ident("user_hash"), ident("kind"), ident("occurred_at"), rank.alias("rank")];
         let order = ["segment", "user_hash", "occurred_at", "rank"].map(|column| ident(column).sort(true, true));

@@ -134,7 +134,10 @@ fn compare(control: (u64, u64), variant: (u64, u64), confidence: f64) -> Option<
         p_value,
         difference: Some(difference),
         interval: is_sound.then_some([difference - critical * error, difference + critical * error]),
-        power: (is_sound && error > 0.0).then(|| normal.cdf(difference.abs() / error - critical)),
+        power: (is_sound && error > 0.0).then(|| {
+            let shift = difference.abs() / error;
+            normal.cdf(shift - critical) + normal.cdf(-shift - critical)
+        }),
         verdict,
     })
 }
