@@ -12,7 +12,7 @@ use crate::Capture;
 use crate::error::CaptureError;
 use crate::gather::durable;
 
-/// One append stays well below a segment of the journal, and below what a commit should wait for. Overshot by one record.
+/// One append stays well below a segment of the journal, and below what a commit should wait for.
 const CHUNK_BYTES_MAX: usize = 4 << 20;
 const CHUNK_RECORDS_MAX: usize = 10_000;
 /// Most events take less.
@@ -40,13 +40,20 @@ struct Chunk {
 impl Records {
     pub fn push(&mut self, event: &Event, partitions: u16) {
         self.of_kind[event.kind as usize] += 1;
-        let is_full = self.chunks.last().is_none_or(Chunk::is_full);
-        if is_full {
-            self.chunks.push(Chunk { bytes: Vec::with_capacity(RECORD_BYTES_USUAL), ends: Vec::new() });
-        }
-        if let Some(chunk) = self.chunks.last_mut() {
-            encode_record_onto(&mut chunk.bytes, event);
-            chunk.ends.push((partition_of(event.id, partitions), chunk.bytes.len()));
+        let partition = partition_of(event.id, partitions);
+        let Some(chunk) = self.chunks.last_mut().filter(|chunk| chunk.ends.len() < CHUNK_RECORDS_MAX) else {
+            let mut bytes = Vec::with_capacity(RECORD_BYTES_USUAL);
+            encode_record_onto(&mut bytes, event);
+            self.chunks.push(Chunk { ends: vec![(partition, bytes.len())], bytes });
+            return;
+        };
+        let from = chunk.bytes.len();
+        encode_record_onto(&mut chunk.bytes, event);
+        if chunk.bytes.len() <= CHUNK_BYTES_MAX {
+            chunk.ends.push((partition, chunk.bytes.len()));
+        } else {
+            let bytes = chunk.bytes.split_off(from);
+            self.chunks.push(Chunk { ends: vec![(partition, bytes.len())], bytes });
         }
     }
 
@@ -56,10 +63,6 @@ impl Records {
 }
 
 impl Chunk {
-    fn is_full(&self) -> bool {
-        self.ends.len() >= CHUNK_RECORDS_MAX || self.bytes.len() >= CHUNK_BYTES_MAX
-    }
-
     fn into_records(self) -> Vec<Record> {
         let mut bytes = Bytes::from(self.bytes);
         let mut from = 0;
@@ -158,7 +161,7 @@ mod tests {
         assert_eq!(records.of_kind, [0, 25_000, 0]);
         for chunk in &records.chunks {
             assert!(chunk.ends.len() <= CHUNK_RECORDS_MAX, "{} records", chunk.ends.len());
-            assert!(chunk.bytes.len() <= CHUNK_BYTES_MAX + 5_000, "{} bytes", chunk.bytes.len());
+            assert!(chunk.bytes.len() <= CHUNK_BYTES_MAX, "{} bytes", chunk.bytes.len());
         }
     }
 }

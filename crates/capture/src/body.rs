@@ -29,7 +29,8 @@ const EVENT_READ_SECONDS_MAX: u64 = 10;
 /// RFC 9659: what a decoder of the content coding zstd has to support; level 19 stays within it.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const DECOMPRESS_STEP_BYTES: usize = 64 << 10;
-/// How many times as long as it came a body may become: real traffic stays below 30, and a bomb wants memory for nothing.
+/// How many times as long as it came a body may become: generated traffic becomes 12 times as long, and a bomb wants memory for
+/// nothing.
 const DECOMPRESSED_TIMES_MAX: usize = 250;
 /// Up to here no ratio is looked at: a few events that are all alike are no bomb.
 const DECOMPRESSED_BYTES_FREE: usize = 1 << 20;
