@@ -67,8 +67,15 @@ async fn assert_stops(sql: &Sql, statement: &str) {
         assert!(started.elapsed() < Duration::from_secs(20), "{statement} holds its turn");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let before = cpu();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let burnt = cpu() - before;
-    assert!(burnt < Duration::from_millis(150), "{statement} still burns {burnt:?} of half a second");
+    // What computes beside the root of the plan ends at its next batch, and lets go of its memory: that takes a moment on a busy
+    // machine, where a statement that does not stop takes hours.
+    loop {
+        let before = cpu();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let burnt = cpu() - before;
+        if burnt < Duration::from_millis(150) {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{statement} still burns {burnt:?} of half a second");
+    }
 }

@@ -114,7 +114,7 @@ impl Sql {
     }
 }
 
-/// Holds its turn until it has really ended.
+/// Holds its turn until the root of the plan has ended; what computes beside it ends at its next batch.
 async fn feed(
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
