@@ -31,6 +31,10 @@ pub enum ApiError {
     UnknownExport(String),
     #[error("the export {0} is not done yet; ask /v1/exports/{0} how far it is")]
     NotReady(String),
+    #[error(
+        "the client has seen version {seen} of the figures, this server has {found}; try again in a moment, or leave `x-tally-session` out"
+    )]
+    Behind { seen: i64, found: i64 },
     #[error("too many questions are running; try again in a moment")]
     Busy,
     #[error(
@@ -79,6 +83,7 @@ impl IntoResponse for ApiError {
             }
             ApiError::UnknownExport(_) => (StatusCode::NOT_FOUND, "unknown-export", "No such export"),
             ApiError::NotReady(_) => (StatusCode::CONFLICT, "not-ready", "The export is not done yet"),
+            ApiError::Behind { .. } => (StatusCode::SERVICE_UNAVAILABLE, "behind", "The server is behind"),
             ApiError::Busy | ApiError::Waiting(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             ApiError::TooManyViewers { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             ApiError::OtherOrigin => (StatusCode::FORBIDDEN, "other-origin", "Not from here"),

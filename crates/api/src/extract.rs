@@ -24,11 +24,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Question<T> {
             .await
             .map_err(|_| ApiError::Slow { limit: READ_TIME })?
             .map_err(|_| ApiError::Malformed(format!("the body is over {BODY_BYTES_MAX} bytes, or broke off")))?;
-        serde_json::from_slice(&body).map(Self).map_err(|error| {
-            let why = shortened(error.to_string());
-            ApiError::Malformed(format!("the body is not the expected JSON: {why}"))
-        })
+        from_json(&body, "the body").map(Self)
     }
+}
+
+pub(crate) fn from_json<T: DeserializeOwned>(json: &[u8], place: &str) -> Result<T, ApiError> {
+    serde_json::from_slice(json).map_err(|error| {
+        let why = shortened(error.to_string());
+        ApiError::Malformed(format!("{place} is not the expected JSON: {why}"))
+    })
 }
 
 /// The parser quotes what it did not expect, which may be as long as the body; what it did expect stands at the end.

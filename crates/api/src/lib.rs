@@ -1,6 +1,7 @@
 //! HTTP out: reports, proof, the life of an event, live figures, and the dashboard that shows them. Checks the question, asks whoever implements [`Query`], shapes the answer.
 
 mod analyses;
+mod cache;
 mod conversions;
 mod error;
 mod exports;
@@ -25,6 +26,9 @@ use tally_model::report::{Answer, Report, ReportError};
 use tally_model::{CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Quarantined, Reason};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use cache::Answers;
+
+pub use cache::SharedCache;
 pub use error::ApiError;
 pub use exports::{Exports, router as exports_router};
 pub use extract::Question;
@@ -66,12 +70,28 @@ pub enum QueryError {
     Failed(String),
 }
 
+/// The tables at one moment. What is asked of it is answered alike, however much is committed meanwhile.
+#[async_trait]
+pub trait Moment: Send + Sync {
+    /// The version of `events` that it is as of.
+    fn version(&self) -> i64;
+    /// What of the tables a report is about: two moments with the same have the same answer to it.
+    fn state(&self, report: &Report) -> String;
+    async fn answer(&self, report: &Report) -> Result<Answer, QueryError>;
+    /// How it is answered.
+    async fn explain(&self, report: &Report) -> Result<serde_json::Value, QueryError>;
+}
+
 /// Whoever knows the figures: the lake in this process, or another process over the network.
 #[async_trait]
 pub trait Query: Send + Sync + 'static {
     /// Taken before a question, so that the answer is at least as fresh as it says.
     fn freshness(&self) -> Freshness;
-    async fn report(&self, report: &Report) -> Result<Answer, QueryError>;
+    /// Holds on to what a report is about: the tables as they are now, or as they were then.
+    async fn moment(&self, report: &Report) -> Result<Arc<dyn Moment>, QueryError>;
+    async fn report(&self, report: &Report) -> Result<Answer, QueryError> {
+        self.moment(report).await?.answer(report).await
+    }
     /// An answer in a format that this crate does not write itself.
     fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError>;
     /// The first rows of a statement's answer are there when this returns.
@@ -92,11 +112,21 @@ pub struct Api {
     query: Arc<dyn Query>,
     metrics: ApiMetrics,
     turns: Semaphore,
+    answers: Answers,
+}
+
+/// Where answers are kept.
+#[derive(Default)]
+pub struct CacheSettings {
+    /// Memory for those of this process. 0: none is kept.
+    pub bytes_max: u64,
+    pub shared: Option<Arc<dyn SharedCache>>,
 }
 
 impl Api {
-    pub fn new(query: Arc<dyn Query>, metrics: ApiMetrics) -> Arc<Self> {
-        Arc::new(Self { query, metrics, turns: Semaphore::new(RUNNING_MAX) })
+    pub fn new(query: Arc<dyn Query>, metrics: ApiMetrics, cache: CacheSettings) -> Arc<Self> {
+        let answers = Answers::new(cache.bytes_max, cache.shared);
+        Arc::new(Self { query, metrics, turns: Semaphore::new(RUNNING_MAX), answers })
     }
 
     /// Runs a question when its turn has come, for a bounded time.
@@ -118,7 +148,7 @@ impl Api {
 
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
-        .route("/v1/query", post(report::query))
+        .route("/v1/query", post(report::query).get(report::query_by_url))
         .route("/v1/catalog", get(report::catalog))
         .route("/v1/sql", post(sql::sql))
         .route("/v1/verify", get(proof::verify))

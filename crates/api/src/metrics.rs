@@ -10,6 +10,9 @@ pub struct ApiMetrics {
     pub(crate) report_seconds: Histogram,
     pub(crate) failures: Counter,
     pub(crate) waiting: Gauge,
+    pub(crate) cache_hits: Counter,
+    pub(crate) shared_hits: Counter,
+    pub(crate) cache_bytes: Gauge,
     pub(crate) sql_seconds: Histogram,
     pub(crate) sql_failures: Counter,
 }
@@ -20,12 +23,19 @@ impl ApiMetrics {
             report_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             failures: Counter::default(),
             waiting: Gauge::default(),
+            cache_hits: Counter::default(),
+            shared_hits: Counter::default(),
+            cache_bytes: Gauge::default(),
             sql_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
             sql_failures: Counter::default(),
         };
         let registry = registry.sub_registry_with_prefix("tally_api");
         registry.register_with_unit("report", "Time to answer a report", Unit::Seconds, metrics.report_seconds.clone());
         registry.register("failures", "Reports without an answer", metrics.failures.clone());
+        registry.register("cache_hits", "Reports answered from memory", metrics.cache_hits.clone());
+        registry.register("shared_hits", "Reports answered from the shared cache", metrics.shared_hits.clone());
+        let bytes = metrics.cache_bytes.clone();
+        registry.register_with_unit("cache", "Memory of answers that are kept", Unit::Bytes, bytes);
         registry.register("waiting", "Questions that wait for their turn", metrics.waiting.clone());
         registry.register_with_unit(
             "sql",

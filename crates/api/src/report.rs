@@ -1,26 +1,65 @@
-//! `POST /v1/query`.
+//! `POST /v1/query`, and the same by GET for caches on the way.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::header;
+use axum::extract::{Query as Parameters, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tally_model::Format;
 use tally_model::report::{Answer, Catalog, Report, ReportRequest};
 
-use crate::extract::Question;
-use crate::{Api, ApiError, Freshness};
+use crate::cache::AnswerKey;
+use crate::extract::{Question, from_json};
+use crate::{Api, ApiError, Freshness, Moment};
+
+/// A client sends back what it got last, and sees nothing older.
+const SESSION: &str = "x-tally-session";
+/// How long a question waits until this server knows what its client has seen elsewhere.
+const SESSION_WAIT: Duration = Duration::from_secs(2);
+/// How long a cache may answer of closed time by itself. Late events may still come, and cells be mended.
+const CLOSED_MAX_AGE_S: u32 = 60;
+/// And of the past, which stays as it was.
+const PAST_MAX_AGE_S: u32 = 86_400;
 
 pub(crate) async fn query(
     State(api): State<Arc<Api>>,
+    headers: HeaderMap,
     Question(request): Question<ReportRequest>,
 ) -> Result<Response, ApiError> {
+    observed(&api, &headers, &request).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QueryParameters {
+    /// The request as JSON, percent-encoded.
+    q: String,
+}
+
+/// `GET /v1/query?q=..`.
+pub(crate) async fn query_by_url(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    parameters: Result<Parameters<QueryParameters>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Parameters(QueryParameters { q }) =
+        parameters.map_err(|_| ApiError::Malformed("give the report's JSON as `q`, and nothing else".to_owned()))?;
+    observed(&api, &headers, &from_json(q.as_bytes(), "`q`")?).await
+}
+
+/// `GET /v1/catalog`.
+pub(crate) async fn catalog() -> Json<Catalog> {
+    Json(Catalog::whole())
+}
+
+async fn observed(api: &Api, headers: &HeaderMap, request: &ReportRequest) -> Result<Response, ApiError> {
     let started = Instant::now();
-    let answered = answer(&api, &request, started).await;
+    let answered = answer(api, headers, request, started).await;
     match &answered {
         Ok(_) => api.metrics.report_seconds.observe(started.elapsed().as_secs_f64()),
         Err(_) => {
@@ -30,75 +69,158 @@ pub(crate) async fn query(
     answered
 }
 
-/// `GET /v1/catalog`.
-pub(crate) async fn catalog() -> Json<Catalog> {
-    Json(Catalog::whole())
-}
-
-async fn answer(api: &Api, request: &ReportRequest, started: Instant) -> Result<Response, ApiError> {
+async fn answer(
+    api: &Api,
+    headers: &HeaderMap,
+    request: &ReportRequest,
+    started: Instant,
+) -> Result<Response, ApiError> {
     let report = Report::try_from(request)?;
     let freshness = api.query.freshness();
-    if report.is_exact && report.to_us > freshness.watermark_us {
+    let is_closed = report.to_us <= freshness.watermark_us;
+    if report.is_exact && !is_closed {
         return Err(ApiError::NotClosed { closed_until: watermark(freshness) });
     }
-    let answer = api.run(api.query.report(&report)).await?;
-    Ok(match report.format {
-        Format::Json => as_json(&answer, freshness, report.to_us <= freshness.watermark_us, started).into_response(),
-        Format::Csv => as_csv(&answer, freshness)?,
-        Format::Ndjson | Format::Parquet | Format::Arrow => {
-            let body = api.query.encode(&answer, report.format)?;
-            (headers(&answer, freshness, report.format), body).into_response()
-        }
-    })
-}
-
-fn as_json(answer: &Answer, freshness: Freshness, is_closed: bool, started: Instant) -> Json<Value> {
-    let row = |values: &Vec<Value>| -> Value {
-        let named = answer.columns.iter().zip(values).map(|(name, value)| ((*name).to_owned(), value.clone()));
-        Value::Object(named.collect::<Map<_, _>>())
+    api.answers.note(&report);
+    let moment = moment(api, headers, &report).await?;
+    let etag = AnswerKey::of(&report, moment.as_ref()).etag(&report);
+    let mut response = if asks_for_another(headers, &etag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let answer = api.answer(moment.as_ref(), &report).await?;
+        let explained = match report.explains {
+            true => Some(moment.explain(&report).await?),
+            false => None,
+        };
+        Told { moment: moment.as_ref(), freshness, is_closed, started, explained }.written(api, &report, &answer)?
     };
-    let mut meta = json!({
-        "source": answer.meta.source,
-        "watermark": watermark(freshness),
-        "closed": is_closed,
-        "table_version": answer.meta.table_version,
-        "elapsed_ms": (started.elapsed().as_micros() as f64) / 1_000.0,
-    });
-    if let Some(error) = answer.meta.users_error {
-        meta["users"] = json!({"estimated": true, "relative_standard_error": error});
-    }
-    if !answer.meta.warnings.is_empty() {
-        meta["warnings"] = json!(answer.meta.warnings);
-    }
-    Json(json!({"rows": answer.rows.iter().map(row).collect::<Vec<_>>(), "meta": meta}))
+    let told = response.headers_mut();
+    let mut tell = |name, text: String| {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            told.insert(name, value);
+        }
+    };
+    // What is compared with now changes with now.
+    let is_past = report.as_of.is_some() && !report.is_restated;
+    tell(header::ETAG, etag);
+    tell(header::CACHE_CONTROL, cache_control(headers, is_closed, is_past));
+    tell(header::HeaderName::from_static(SESSION), moment.version().to_string());
+    told.insert(header::VARY, HeaderValue::from_static("authorization, cookie"));
+    Ok(response)
 }
 
-/// The rows as CSV (RFC 4180), null as nothing; where they come from, and warnings, are in headers.
-fn as_csv(answer: &Answer, freshness: Freshness) -> Result<Response, ApiError> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let failed = |error: csv::Error| ApiError::Failed(format!("cannot write CSV: {error}"));
-    writer.write_record(&answer.columns).map_err(failed)?;
-    for row in &answer.rows {
-        let fields = row.iter().map(|value| match value {
-            Value::Null => String::new(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
+/// The tables, at least as far as the client has seen them.
+async fn moment(api: &Api, headers: &HeaderMap, report: &Report) -> Result<Arc<dyn Moment>, ApiError> {
+    let seen = match headers.get(SESSION).map(|value| value.to_str().unwrap_or_default().parse::<i64>()) {
+        None => i64::MIN,
+        Some(Ok(version)) if report.as_of.is_none() => version,
+        Some(Ok(_)) => i64::MIN,
+        Some(Err(_)) => {
+            return Err(ApiError::Malformed(format!("`{SESSION}` is no number; send back the one of an answer")));
+        }
+    };
+    let asked = Instant::now();
+    loop {
+        let moment = api.query.moment(report).await?;
+        if moment.version() >= seen {
+            return Ok(moment);
+        }
+        if asked.elapsed() > SESSION_WAIT {
+            return Err(ApiError::Behind { seen, found: moment.version() });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whether the client has this very answer already (RFC 9110, section 13.1.2).
+fn asks_for_another(headers: &HeaderMap, etag: &str) -> bool {
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    known.flat_map(|list| list.split(',')).any(|known| known.trim() == etag)
+}
+
+/// What a cache on the way may do with the answer: ask again with its ETag, and for a while not even that.
+fn cache_control(headers: &HeaderMap, is_closed: bool, is_past: bool) -> String {
+    let is_personal = headers.contains_key(header::AUTHORIZATION) || headers.contains_key(header::COOKIE);
+    let who = if is_personal { "private" } else { "public" };
+    match (is_past, is_closed) {
+        (true, _) => format!("{who}, max-age={PAST_MAX_AGE_S}"),
+        (false, true) => format!("{who}, max-age={CLOSED_MAX_AGE_S}"),
+        (false, false) => format!("{who}, no-cache"),
+    }
+}
+
+/// What is said of an answer beside its rows.
+struct Told<'a> {
+    moment: &'a dyn Moment,
+    freshness: Freshness,
+    is_closed: bool,
+    started: Instant,
+    explained: Option<Value>,
+}
+
+impl Told<'_> {
+    fn written(&self, api: &Api, report: &Report, answer: &Answer) -> Result<Response, ApiError> {
+        Ok(match report.format {
+            Format::Json => self.as_json(answer).into_response(),
+            Format::Csv => self.as_csv(answer)?,
+            Format::Ndjson | Format::Parquet | Format::Arrow => {
+                let body = api.query.encode(answer, report.format)?;
+                (self.headers(answer, report.format), body).into_response()
+            }
+        })
+    }
+
+    fn as_json(&self, answer: &Answer) -> Json<Value> {
+        let row = |values: &Vec<Value>| -> Value {
+            let named = answer.columns.iter().zip(values).map(|(name, value)| (name.clone(), value.clone()));
+            Value::Object(named.collect::<Map<_, _>>())
+        };
+        let mut meta = json!({
+            "source": answer.meta.source,
+            "watermark": watermark(self.freshness),
+            "closed": self.is_closed,
+            "table_version": self.moment.version(),
+            "elapsed_ms": (self.started.elapsed().as_micros() as f64) / 1_000.0,
         });
-        writer.write_record(fields).map_err(failed)?;
+        if let Some(error) = answer.meta.users_error {
+            meta["users"] = json!({"estimated": true, "relative_standard_error": error});
+        }
+        if let Some(explained) = &self.explained {
+            meta["explain"] = explained.clone();
+        }
+        if !answer.meta.warnings.is_empty() {
+            meta["warnings"] = json!(answer.meta.warnings);
+        }
+        Json(json!({"rows": answer.rows.iter().map(row).collect::<Vec<_>>(), "meta": meta}))
     }
-    let body = writer.into_inner().map_err(|error| ApiError::Failed(format!("cannot write CSV: {error}")))?;
-    Ok((headers(answer, freshness, Format::Csv), body).into_response())
-}
 
-/// What a format without a place for it says of the answer.
-fn headers(answer: &Answer, freshness: Freshness, format: Format) -> [(&'static str, String); 5] {
-    [
-        (header::CONTENT_TYPE.as_str(), format.content_type().to_owned()),
-        ("x-tally-source", answer.meta.source.clone()),
-        ("x-tally-table-version", answer.meta.table_version.to_string()),
-        ("x-tally-watermark", watermark(freshness).unwrap_or_default()),
-        ("x-tally-warnings", answer.meta.warnings.join("; ")),
-    ]
+    /// The rows as CSV (RFC 4180), null as nothing; where they come from, and warnings, are in headers.
+    fn as_csv(&self, answer: &Answer) -> Result<Response, ApiError> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let failed = |error: csv::Error| ApiError::Failed(format!("cannot write CSV: {error}"));
+        writer.write_record(&answer.columns).map_err(failed)?;
+        for row in &answer.rows {
+            let fields = row.iter().map(|value| match value {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            });
+            writer.write_record(fields).map_err(failed)?;
+        }
+        let body = writer.into_inner().map_err(|error| ApiError::Failed(format!("cannot write CSV: {error}")))?;
+        Ok((self.headers(answer, Format::Csv), body).into_response())
+    }
+
+    /// What a format without a place for it says of the answer.
+    fn headers(&self, answer: &Answer, format: Format) -> [(&'static str, String); 5] {
+        [
+            (header::CONTENT_TYPE.as_str(), format.content_type().to_owned()),
+            ("x-tally-source", answer.meta.source.clone()),
+            ("x-tally-table-version", self.moment.version().to_string()),
+            ("x-tally-watermark", watermark(self.freshness).unwrap_or_default()),
+            ("x-tally-warnings", answer.meta.warnings.join("; ")),
+        ]
+    }
 }
 
 /// Null until this process has caught up with the journal once.

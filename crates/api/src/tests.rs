@@ -13,14 +13,22 @@ use super::*;
 struct Fixed;
 
 #[async_trait]
-impl Query for Fixed {
-    fn freshness(&self) -> Freshness {
-        Freshness { watermark_us: 1_574_553_600_000_000 }
+impl Moment for Fixed {
+    fn version(&self) -> i64 {
+        7
     }
 
-    async fn report(&self, report: &Report) -> Result<Answer, QueryError> {
+    fn state(&self, _: &Report) -> String {
+        "7".to_owned()
+    }
+
+    async fn explain(&self, _: &Report) -> Result<Value, QueryError> {
+        Ok(json!({"source": "campaign_day"}))
+    }
+
+    async fn answer(&self, report: &Report) -> Result<Answer, QueryError> {
         Ok(Answer {
-            columns: report.columns().collect(),
+            columns: report.answer_columns(),
             rows: vec![vec![json!("a, \"b\""), json!(3), Value::Null]],
             meta: AnswerMeta {
                 source: "campaign_day".to_owned(),
@@ -29,6 +37,17 @@ impl Query for Fixed {
                 warnings: Vec::new(),
             },
         })
+    }
+}
+
+#[async_trait]
+impl Query for Fixed {
+    fn freshness(&self) -> Freshness {
+        Freshness { watermark_us: 1_574_553_600_000_000 }
+    }
+
+    async fn moment(&self, _: &Report) -> Result<Arc<dyn Moment>, QueryError> {
+        Ok(Arc::new(Fixed))
     }
 
     fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError> {
@@ -113,7 +132,8 @@ impl Query for Fixed {
 }
 
 async fn send(method: &str, path: &str, body: &str) -> (StatusCode, String, String) {
-    let app = router(Api::new(Arc::new(Fixed), ApiMetrics::register(&mut Registry::default())));
+    let app =
+        router(Api::new(Arc::new(Fixed), ApiMetrics::register(&mut Registry::default()), CacheSettings::default()));
     let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
     let response = app.oneshot(request).await.unwrap();
     let status = response.status();
@@ -235,7 +255,8 @@ async fn what_is_wrong_with_sql_is_told_and_an_answer_that_breaks_off_never_look
     let (_, _, body) = send("POST", "/v1/sql", r#"{"sql":"SELECT n","time_limit_ms":0}"#).await;
     assert!(body.contains("use 1 to 120000"), "{body}");
 
-    let app = router(Api::new(Arc::new(Fixed), ApiMetrics::register(&mut Registry::default())));
+    let app =
+        router(Api::new(Arc::new(Fixed), ApiMetrics::register(&mut Registry::default()), CacheSettings::default()));
     let request =
         Request::builder().method("POST").uri("/v1/sql").body(Body::from(r#"{"sql":"SELECT broken"}"#)).unwrap();
     let response = app.oneshot(request).await.unwrap();

@@ -5,6 +5,7 @@
 
 mod attribution;
 mod compact;
+mod day_files;
 mod error;
 mod events;
 mod files;
@@ -24,7 +25,7 @@ pub use attribution::{AttributionRound, Attributor, Searched};
 pub use compact::{CompactionReport, CompactionSettings};
 pub use error::LakeError;
 pub use events::{CountedClick, FirstSighting};
-pub use query::Queries;
+pub use query::{Moment, Queries};
 pub use rebuild::Rebuild;
 pub use sql::{Rows, Sql, SqlError, SqlLimits, SqlSession, encode_answer};
 pub use touched::Touched;

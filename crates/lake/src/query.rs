@@ -7,12 +7,16 @@ mod check;
 mod check_attributions;
 mod compare;
 mod conversions;
+mod item;
 mod life;
+mod moment;
+mod past;
 mod plan;
 mod provider;
 mod quarantine;
 mod recount;
 mod report;
+mod small_groups;
 mod users;
 
 use std::sync::Arc;
@@ -27,6 +31,8 @@ use crate::writer::LakeView;
 
 pub(crate) use check::is_within_error;
 pub(crate) use conversions::conversion_row;
+pub use moment::Moment;
+pub(crate) use past::Past;
 pub(crate) use plan::Source;
 pub(crate) use provider::FileTable;
 pub(crate) use report::{day, time};
@@ -41,27 +47,37 @@ const BACKGROUND_MEMORY_BYTES: usize = 512 << 20;
 #[derive(Clone)]
 pub struct Queries {
     view: watch::Receiver<LakeView>,
+    past: Past,
     session: SessionContext,
+    audience_people_min: u64,
 }
 
+/// Audiences of fewer people are not told, where nothing else is said.
+const AUDIENCE_PEOPLE_MIN: u64 = 10;
+
 impl Queries {
-    pub(crate) fn new(view: watch::Receiver<LakeView>) -> Self {
+    pub(crate) fn new(view: watch::Receiver<LakeView>, past: Past) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::limited(view, threads, MEMORY_BYTES)
+        Self::limited(view, past, threads, MEMORY_BYTES)
     }
 
     /// For work that must not get in the way of people's questions: one thread, and little memory of its own.
-    pub(crate) fn background(view: watch::Receiver<LakeView>) -> Self {
-        Self::limited(view, 1, BACKGROUND_MEMORY_BYTES)
+    pub(crate) fn background(view: watch::Receiver<LakeView>, past: Past) -> Self {
+        Self::limited(view, past, 1, BACKGROUND_MEMORY_BYTES)
     }
 
-    fn limited(view: watch::Receiver<LakeView>, threads: usize, memory_bytes: usize) -> Self {
+    fn limited(view: watch::Receiver<LakeView>, past: Past, threads: usize, memory_bytes: usize) -> Self {
         let config = SessionConfig::new().with_target_partitions(threads);
         let session = match RuntimeEnvBuilder::new().with_memory_limit(memory_bytes, 1.0).build_arc() {
             Ok(runtime) => SessionContext::new_with_config_rt(config, runtime),
             Err(_) => SessionContext::new_with_config(config),
         };
-        Self { view, session }
+        Self { view, past, session, audience_people_min: AUDIENCE_PEOPLE_MIN }
+    }
+
+    /// Tells audiences of this many people and more. 0: all.
+    pub fn with_audience_people_min(self, audience_people_min: u64) -> Self {
+        Self { audience_people_min, ..self }
     }
 
     fn current(&self) -> LakeView {

@@ -28,7 +28,7 @@ use crate::schema::ROLLUPS;
 use crate::writer::{Lake, LakeView};
 
 /// The mark that counts rebuilds. Beside the one that compaction moves on too, it tells a lost answer from somebody else's run.
-const REBUILDS: &str = "rebuilds";
+pub(crate) const REBUILDS: &str = "rebuilds";
 const DAY_US: i64 = 86_400_000_000;
 /// Cells that wait to be written to files; a sketch of users may take some KB.
 const CELLS_WAITING_MAX: usize = 100_000;

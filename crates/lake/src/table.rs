@@ -11,6 +11,7 @@ use arrow::error::ArrowError;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
 use deltalake_core::kernel::{Action, Add, Remove, StructField, StructType, Transaction};
+use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use futures::StreamExt;
@@ -21,6 +22,7 @@ use tally_model::{Mark, Standing};
 use tracing::info;
 use url::Url;
 
+use crate::day_files::DayFiles;
 use crate::error::{Doing, LakeError, Result};
 use crate::files::{FileLayout, NewFile, write_file};
 use crate::live_file::LiveFile;
@@ -41,13 +43,34 @@ pub(crate) struct TableSpec {
     pub statistics: &'static [&'static str],
 }
 
+/// The log of a table that need not be open.
+pub(crate) struct Log(LogStoreRef);
+
+impl Log {
+    pub fn open(store: &Arc<dyn ObjectStore>, url: &Url) -> Result<Self> {
+        Ok(Self(handle(store, url)?.log_store()))
+    }
+
+    /// When a version was committed, by the clock of whoever did, in milliseconds since the Unix epoch. None for one that is
+    /// cleaned up, or that does not say.
+    pub async fn committed_at_ms(&self, version: i64) -> Result<Option<i64>> {
+        let number = u64::try_from(version).unwrap_or_default();
+        let Some(entry) = self.0.read_commit_entry(number).await.doing("read a table's log")? else { return Ok(None) };
+        let actions = read_actions(&entry, version)?;
+        Ok(actions.iter().find_map(|action| action["commitInfo"]["timestamp"].as_i64()))
+    }
+}
+
 pub(crate) struct Table {
     delta: DeltaTable,
     spec: TableSpec,
+    /// No other table has it.
+    id: Arc<str>,
     /// The table's folder in the root store, which DataFusion reads from.
     root: Path,
     version: i64,
     files: Arc<Vec<Arc<LiveFile>>>,
+    days: DayFiles,
     commits_since_load: u32,
     /// Files written for a commit that is not in yet, and what it moves: tried again, it must not write them anew.
     pending: Option<(Vec<Mark>, Vec<Add>)>,
@@ -58,9 +81,12 @@ pub(crate) struct Table {
 pub(crate) struct TableVersion {
     /// The table's folder in the root store.
     pub root: Path,
+    /// No other table has it.
+    pub id: Arc<str>,
     pub version: i64,
     pub schema: SchemaRef,
     pub files: Arc<Vec<Arc<LiveFile>>>,
+    pub days: DayFiles,
 }
 
 impl Table {
@@ -85,8 +111,18 @@ impl Table {
         let root = Path::from_url_path(url.path()).map_err(|error| LakeError::Damaged {
             what: format!("the data folder's path has no form in the store: {error}"),
         })?;
-        let mut table =
-            Self { delta, spec, root, version: 0, files: Arc::default(), commits_since_load: 0, pending: None };
+        let id = delta.snapshot().doing("open a table")?.metadata().id().into();
+        let mut table = Self {
+            delta,
+            spec,
+            id,
+            root,
+            version: 0,
+            files: Arc::default(),
+            days: DayFiles::default(),
+            commits_since_load: 0,
+            pending: None,
+        };
         table.list_files()?;
         Ok(table)
     }
@@ -98,9 +134,11 @@ impl Table {
     pub fn reader_view(&self) -> TableVersion {
         TableVersion {
             root: self.root.clone(),
+            id: self.id.clone(),
             version: self.version,
             schema: self.spec.schema.clone(),
             files: self.files.clone(),
+            days: self.days.clone(),
         }
     }
 
@@ -245,10 +283,7 @@ impl Table {
         let entry = self.delta.log_store().read_commit_entry(number).await.doing("read a table's log")?;
         let entry =
             entry.ok_or_else(|| LakeError::Damaged { what: format!("version {version} is missing from the log") })?;
-        serde_json::Deserializer::from_slice(&entry)
-            .into_iter()
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|error| damaged(version, &error))
+        read_actions(&entry, version)
     }
 
     /// Takes note of what was committed meanwhile.
@@ -301,10 +336,12 @@ impl Table {
         let files = state.log_data().iter().map(|file| Arc::new(self.live(file.add_action()))).collect();
         self.files = Arc::new(files);
         self.version = version_number(state.version());
+        self.days = DayFiles::of(self.files.iter().map(|file| &file.add));
         Ok(())
     }
 
     fn apply(&mut self, version: i64, add: Vec<Add>, remove: &[Remove]) {
+        self.days.note(add.iter(), remove);
         let is_removed = |file: &LiveFile| remove.iter().any(|remove| remove.path == file.add.path);
         let kept = self.files.iter().filter(|file| !is_removed(file)).cloned();
         let added = add.into_iter().map(|add| Arc::new(self.live(add)));
@@ -356,6 +393,13 @@ fn lacking_columns(spec: &TableSpec, table: &StructType) -> Result<Vec<StructFie
         false => Err(LakeError::Damaged { what: format!("a table has no column `{}`", field.name()) }),
     };
     lacking.map(in_delta).collect()
+}
+
+fn read_actions(entry: &[u8], version: i64) -> Result<Vec<Value>> {
+    serde_json::Deserializer::from_slice(entry)
+        .into_iter()
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|error| damaged(version, &error))
 }
 
 fn is_conflict(error: &DeltaTableError) -> bool {

@@ -12,7 +12,8 @@ use url::Url;
 use crate::error::{Doing, LakeError, Result};
 use crate::events::{self, EVENTS_LAYOUT, FACT_COLUMNS, FirstSighting, SIGHTING_AND_CLICK_COLUMNS, SIGHTING_COLUMNS};
 use crate::files::{NewFile, read_file};
-use crate::query::Queries;
+use crate::query::{Past, Queries};
+use crate::rebuild::REBUILDS;
 use crate::rollups::{self, ROLLUPS_LAYOUT};
 use crate::schema::{
     ATTRIBUTION_STATISTICS, ATTRIBUTIONS, EVENTS, EVENTS_PARTITION_COLUMNS, EVENTS_STATISTICS, ROLLUP_STATISTICS,
@@ -36,6 +37,7 @@ pub struct Lake {
     pub(crate) events: Arc<Mutex<Table>>,
     pub(crate) rollups: Arc<Mutex<Table>>,
     pub(crate) attributions: Arc<Mutex<Table>>,
+    past: Past,
     /// What readers see. `events` and `rollups` move on only when both tell of the same events.
     view: Arc<watch::Sender<LakeView>>,
     pub(crate) unused: Arc<Mutex<Unused>>,
@@ -48,6 +50,8 @@ pub struct Lake {
 pub struct LakeView {
     pub(crate) events: TableVersion,
     pub(crate) rollups: TableVersion,
+    /// How often cells were replaced.
+    pub(crate) rebuilds: i64,
     pub committed: Positions,
     pub(crate) attributions: TableVersion,
     /// Every conversion below these positions has its row in `attributions`.
@@ -135,12 +139,15 @@ impl Lake {
         let view = LakeView {
             events: seen.0,
             rollups: rollups.reader_view(),
+            rebuilds: rollups.mark(REBUILDS).await?.unwrap_or(0),
             committed: seen.1,
             attributions: attributions.reader_view(),
             attributed: committed_positions(&attributions, partitions).await?,
         };
+        let past = Past { store: store.clone(), url: events_url, spec: events_spec() };
         Ok(Self {
             clock,
+            past,
             events: Arc::new(Mutex::new(events)),
             rollups: Arc::new(Mutex::new(rollups)),
             attributions: Arc::new(Mutex::new(attributions)),
@@ -161,12 +168,12 @@ impl Lake {
     }
 
     pub fn queries(&self) -> Queries {
-        Queries::new(self.view.subscribe())
+        Queries::new(self.view.subscribe(), self.past.clone())
     }
 
     /// The same for work that nobody waits for.
     pub fn background_queries(&self) -> Queries {
-        Queries::background(self.view.subscribe())
+        Queries::background(self.view.subscribe(), self.past.clone())
     }
 
     pub fn sql(&self) -> Result<Sql> {
@@ -267,7 +274,9 @@ impl Lake {
         }
         let partitions = self.view.borrow().committed.partitions();
         let committed = committed_positions(&events, partitions).await?;
+        let rebuilds = rollups.mark(REBUILDS).await?.unwrap_or(0);
         self.view.send_modify(|view| {
+            view.rebuilds = rebuilds;
             view.events = events.reader_view();
             view.rollups = rollups.reader_view();
             view.committed = committed;

@@ -1,6 +1,9 @@
 //! The lake from outside: batches in, figures out, restarts and compaction in between.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "lake/moments.rs"]
+mod moments;
+
 use std::path::Path;
 use std::sync::Arc;
 

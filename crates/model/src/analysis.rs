@@ -31,12 +31,7 @@ impl About<'_> {
             from: self.from.to_owned(),
             to: self.to.to_owned(),
             time_zone: self.time_zone.map(str::to_owned),
-            order_by: Vec::new(),
-            limit: None,
-            format: None,
-            attribution: None,
-            fill: None,
-            consistency: None,
+            ..ReportRequest::default()
         })
     }
 }

@@ -5,13 +5,19 @@
 mod answer;
 mod booking;
 mod catalog;
+mod checked;
 mod dimension;
+mod key;
 mod metric;
 mod request;
+mod restated;
+mod wrong;
 
 pub use answer::{Answer, AnswerMeta};
 pub use booking::Booking;
 pub use catalog::Catalog;
+pub use checked::{AsOf, Direction, Fill, Filter, OrderBy, Report};
 pub use dimension::{Dimension, GroupBy, TimeUnit};
-pub use metric::{Base, Measure, Metric, Value};
-pub use request::{Direction, Fill, Filter, FilterRequest, OrderBy, OrderRequest, Report, ReportError, ReportRequest};
+pub use metric::{Base, Basis, Measure, Metric, Value};
+pub use request::{AsOfRequest, FilterRequest, OrderRequest, ReportRequest};
+pub use wrong::ReportError;

@@ -312,6 +312,12 @@ pub struct QueryArguments {
     /// their own fields]
     #[arg(long, value_enum, value_name = "DATE")]
     pub attribution: Option<BookingArgument>,
+    /// The answer as it would have been then: a version of `events` (`table_version` of an answer), a time, or a date
+    #[arg(long, value_name = "WHEN")]
+    pub as_of: Option<String>,
+    /// Only rows that are different now, with both figures
+    #[arg(long, requires = "as_of")]
+    pub restated: bool,
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
     pub format: OutputFormat,

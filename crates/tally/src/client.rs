@@ -55,9 +55,7 @@ impl Source {
             Source::Folder { queries, .. } => {
                 let answer = queries.report(&Report::try_from(request)?).await?;
                 let row = |values: Vec<Value>| -> Value {
-                    Value::Object(
-                        answer.columns.iter().map(|name| (*name).to_owned()).zip(values).collect::<Map<_, _>>(),
-                    )
+                    Value::Object(answer.columns.iter().cloned().zip(values).collect::<Map<_, _>>())
                 };
                 let meta = json!({
                     "source": answer.meta.source,

@@ -31,6 +31,7 @@ pub struct Config {
     pub lake: LakeConfig,
     pub attribution: AttributionConfig,
     pub outbound: OutboundConfig,
+    pub reports: ReportsConfig,
     pub verify: VerifyConfig,
     pub log: LogConfig,
 }
@@ -144,6 +145,14 @@ impl AttributionConfig {
     pub fn windows(&self) -> AttributionWindows {
         AttributionWindows::of_days(self.window_days, self.view_window_days)
     }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportsConfig {
+    pub cache_bytes: u64,
+    pub redis_url: String,
+    pub audience_people_min: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

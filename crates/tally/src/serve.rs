@@ -6,13 +6,16 @@ mod admin;
 mod attribution;
 mod door;
 mod live;
+mod looking;
 mod maintenance;
 mod operations;
 mod postgres;
 mod recount;
 mod refresh;
 mod session;
+mod shared_cache;
 mod truth;
+mod warm;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +31,7 @@ use axum::response::IntoResponse;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use tally_api::{Api, ApiMetrics, Exports, Frame, Live};
+use tally_api::{Api, ApiMetrics, CacheSettings, Exports, Frame, Live};
 use tally_capture::{Capture, CaptureMetrics, CaptureParts, HashKey, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
 use tally_lake::Lake;
@@ -143,12 +146,21 @@ impl Server {
         let sql = lake.sql()?;
         let postgres =
             postgres::open(config, sql.clone(), keyring.clone(), clock.clone(), &door_metrics, &mut registry)?;
-        let query = Arc::new(LakeQuery::new(lake.queries(), sql, progress.subscribe(), dedup_ttl_s));
+        let query = Arc::new(LakeQuery::new(
+            lake.queries().with_audience_people_min(config.reports.audience_people_min),
+            sql,
+            progress.subscribe(),
+            dedup_ttl_s,
+        ));
         let exports = Exports::open(folder.exports(), query.clone(), clock, Arc::new(SystemEntropy), &mut registry)
             .with_context(|| format!("cannot open the folder of exports `{}`", folder.exports().display()))?;
-        let api = Api::new(query, ApiMetrics::register(&mut registry));
+        let cache = CacheSettings {
+            bytes_max: config.reports.cache_bytes,
+            shared: shared_cache::open(&config.reports.redis_url)?,
+        };
+        let api = Api::new(query, ApiMetrics::register(&mut registry), cache);
         let operations = Operations::new(registry, journal.clone(), progress.subscribe(), pipeline.is_running());
-        let questions = tally_api::router(api)
+        let questions = tally_api::router(api.clone())
             .merge(tally_api::exports_router(exports.clone()))
             .merge(tally_api::live_router(live.clone()))
             .merge(tally_api::web_router())
@@ -174,6 +186,7 @@ impl Server {
                 tokio::spawn(refresh::run(capture)),
                 tokio::spawn(access::keep_up(keyring)),
                 tokio::spawn(exports.keep_up()),
+                tokio::spawn(warm::run(api, progress.subscribe())),
             ]
             .into_iter()
             .chain(recount.map(|recount| tokio::spawn(recount.run())))

@@ -1,7 +1,5 @@
 //! Answers a report: sums by group from the planned table, and from those the metrics, in the order asked for.
 
-use std::cmp::Ordering;
-
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int64Type};
 use datafusion::common::ScalarValue;
@@ -9,68 +7,88 @@ use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::{count_distinct, max, min, sum};
 use datafusion::logical_expr::{Expr, cast, ident, lit, when};
 use datafusion::prelude::DataFrame;
-use hashbrown::{HashMap, HashSet};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use serde_json::{Value as Json, json};
-use tally_model::report::{
-    Answer, AnswerMeta, Base, Direction, Fill, Filter, GroupBy, Metric, Report, ReportError, TimeUnit, Value,
-};
+use hashbrown::HashMap;
+use tally_model::report::{Answer, AnswerMeta, Base, Filter, GroupBy, Metric, Report, ReportError};
 use tally_model::{Class, Dimension, Users};
 
-use super::bucket::{any_segment_function, next_window_us, window_function, window_start_us};
+use super::bucket::{any_segment_function, window_function};
+use super::item::{Item, gaps, sort};
+use super::moment::Moment;
+use super::past::is_below;
+use super::small_groups::{Group, SmallGroups};
 use super::users::users_function;
-use super::{Queries, Source};
+use super::{Queries, Source, small_groups};
 use crate::error::{LakeError, Result};
 use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, base_column, timestamp};
 use crate::writer::LakeView;
 
 const DAY_US: i64 = 86_400_000_000;
 /// Groups that an answer is made of at most, before its limit applies: bounds the memory of sorting.
-const GROUPS_MAX: usize = 2_000_000;
+pub(super) const GROUPS_MAX: usize = 2_000_000;
 
 impl Queries {
-    pub async fn report(&self, report: &Report) -> Result<Answer> {
-        let view = self.current();
-        let source = Source::of(report);
-        let asked = Asked::new(report);
-        let rows = self.source_rows(&view, source, report)?;
+    pub(super) async fn report_of(&self, moment: &Moment, report: &Report) -> Result<Answer> {
+        let view = &moment.view;
+        let (report, mut any_small) = self.only_large_segments(moment, report).await?;
+        let report = report.as_ref();
+        // What was in then is told by raw events only: cells are added up further and further.
+        let small = SmallGroups::of(report, self.audience_people_min);
+        let made_of = small.as_ref().map_or(report, |small| &small.report);
+        let source = if moment.then.is_some() { Source::Events } else { Source::of(made_of) };
+        let asked = Asked::new(made_of);
+        let mut rows = self.source_rows(view, source, made_of)?;
+        if let Some((_, positions)) = &moment.then {
+            rows = rows.filter(is_below(positions))?;
+        }
         let sums = match report.attribution {
-            None => rows.aggregate(asked.groups(source, report), asked.sums(source))?,
-            Some(booking) => self.attributed(&view, rows, source, report, booking, &asked)?,
+            None => rows.aggregate(asked.groups(source, made_of), asked.sums(source))?,
+            Some(booking) => self.attributed(view, rows, source, made_of, booking, &asked)?,
         };
         let sums = sums.limit(0, Some(GROUPS_MAX + 1))?.collect().await?;
         let groups: usize = sums.iter().map(RecordBatch::num_rows).sum();
         if groups > GROUPS_MAX {
             return Err(too_many_groups());
         }
-        let mut rows = Vec::with_capacity(groups);
+        let mut groups = Vec::with_capacity(groups);
         let mut mixed_currencies = 0;
         for batch in &sums {
-            let reader = asked.read(batch, report)?;
+            let reader = asked.read(batch, made_of)?;
             for at in 0..batch.num_rows() {
-                rows.push(reader.row(at, report)?);
+                groups.push(reader.group(at, made_of)?);
                 mixed_currencies += usize::from(reader.mixes_currencies(at));
             }
         }
+        let mut warnings = Vec::new();
+        if mixed_currencies > 0 {
+            let what = "amounts in more than one currency are added up; group by `currency`, or filter on it";
+            warnings.push(what.to_owned());
+        }
+        if let Some(small) = &small {
+            let told = small.fold(groups);
+            groups = told.0;
+            any_small |= told.1;
+        }
+        if any_small {
+            warnings.push(small_groups::warning(self.audience_people_min));
+        }
+        let mut rows: Vec<Vec<Item>> = groups.iter().map(|group| group.row(report)).collect();
         if let Some(fill) = report.fill {
             rows.extend(gaps(&rows, report, fill)?);
         }
         sort(&mut rows, report);
         rows.truncate(report.limit);
-        let estimates_users = asked.bases.contains(&Base::Users) && source != Source::Events;
-        let warning = "amounts in more than one currency are added up; group by `currency`, or filter on it";
+        let estimates_users = report.metrics.contains(&Metric::Users) && source != Source::Events;
         Ok(Answer {
-            columns: report.columns().collect(),
+            columns: report.answer_columns(),
             rows: rows.iter().map(|row| row.iter().map(|item| item.json(&report.time_zone)).collect()).collect(),
             meta: AnswerMeta {
                 source: match report.attribution {
                     None => source.name(),
                     Some(_) => format!("{} and attributions", source.name()),
                 },
-                table_version: view.events_version(),
+                table_version: moment.version(),
                 users_error: estimates_users.then_some(Users::RELATIVE_STANDARD_ERROR),
-                warnings: if mixed_currencies > 0 { vec![warning.to_owned()] } else { Vec::new() },
+                warnings,
             },
         })
     }
@@ -105,66 +123,12 @@ impl Queries {
     }
 }
 
-fn too_many_groups() -> LakeError {
+pub(super) fn too_many_groups() -> LakeError {
     LakeError::Report(ReportError {
         field: "group_by".to_owned(),
         what: format!("it makes more than {GROUPS_MAX} groups"),
         cure: "group by less, filter more, or ask for a shorter time".to_owned(),
     })
-}
-
-/// A row for each window without one, for each combination of the other groups that has any.
-fn gaps(rows: &[Vec<Item>], report: &Report, fill: Fill) -> Result<Vec<Vec<Item>>> {
-    let of_time = report.group_by.iter().enumerate().find_map(|(at, group)| match group {
-        GroupBy::Time(unit) => Some((at, *unit)),
-        GroupBy::Dimension(_) => None,
-    });
-    let Some((at, unit)) = of_time else { return Ok(Vec::new()) };
-    let mut windows = Vec::new();
-    let mut start_us = window_start_us(unit, &report.time_zone, report.from_us);
-    while start_us < report.to_us {
-        windows.push(start_us);
-        if windows.len() > GROUPS_MAX {
-            return Err(too_many_groups());
-        }
-        start_us = next_window_us(unit, &report.time_zone, start_us);
-    }
-    let mut there: HashMap<Vec<Option<&str>>, HashSet<i64>> = HashMap::new();
-    let groups = report.group_by.len();
-    for row in rows {
-        // All groups but one are dimensions, whose values are texts.
-        let others = row[..groups].iter().filter(|item| !matches!(item, Item::Time(..)));
-        let others = others.map(|item| if let Item::Text(text) = item { Some(text.as_str()) } else { None });
-        if let Item::Time(_, window_us) = row[at] {
-            there.entry(others.collect()).or_default().insert(window_us);
-        }
-    }
-    if groups == 1 {
-        // Nothing to combine with: the windows are there also where nothing happened at all.
-        there.entry(Vec::new()).or_default();
-    }
-    if there.len().saturating_mul(windows.len()) > GROUPS_MAX {
-        return Err(too_many_groups());
-    }
-    let nothing: Vec<Item> = report
-        .metrics
-        .iter()
-        .map(|metric| match fill {
-            Fill::Null => Item::Null,
-            Fill::Zero => Item::of(metric.value(|_| 0)),
-        })
-        .collect();
-    let mut missing = Vec::new();
-    for (others, seen) in there {
-        for window_us in windows.iter().filter(|window_us| !seen.contains(*window_us)) {
-            let texts = others.iter().map(|text| text.map_or(Item::Null, |text| Item::Text(text.to_owned())));
-            let mut row: Vec<Item> = texts.collect();
-            row.insert(at, Item::Time(unit, *window_us));
-            row.extend(nothing.iter().cloned());
-            missing.push(row);
-        }
-    }
-    Ok(missing)
 }
 
 /// An instant, as `occurred_at` and `bucket` have it.
@@ -217,7 +181,7 @@ pub(super) struct Asked {
 impl Asked {
     fn new(report: &Report) -> Self {
         let mut bases: Vec<Base> = Vec::new();
-        for base in report.metrics.iter().flat_map(|metric| metric.bases()) {
+        for base in report.metrics.iter().flat_map(|metric| metric.bases_on(report.basis)) {
             if !bases.contains(&base) {
                 bases.push(base);
             }
@@ -357,7 +321,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn row(&self, at: usize, report: &Report) -> Result<Vec<Item>> {
+    fn group(&self, at: usize, report: &Report) -> Result<Group> {
         let groups = self.groups.iter().zip(&report.group_by).map(|(column, group)| match group {
             GroupBy::Time(unit) => Item::Time(*unit, column.as_primitive::<Int64Type>().value(at)),
             GroupBy::Dimension(_) => text(column, at).map_or(Item::Null, Item::Text),
@@ -366,9 +330,7 @@ impl Reader<'_> {
         for (base, column) in &self.sums {
             sums.insert(*base, whole(column, at)?);
         }
-        let sum = |base| sums.get(&base).copied().unwrap_or(0);
-        let metrics = report.metrics.iter().map(|metric: &Metric| Item::of(metric.value(sum)));
-        Ok(groups.chain(metrics).collect())
+        Ok(Group { values: groups.collect(), sums, is_merged: false })
     }
 
     fn mixes_currencies(&self, at: usize) -> bool {
@@ -387,72 +349,4 @@ pub(super) fn text(column: &ArrayRef, at: usize) -> Option<String> {
         DataType::Date32 => column.as_primitive::<Date32Type>().value(at).to_string(),
         other => format!("<{other}>"),
     })
-}
-
-/// One value of an answer.
-#[derive(Debug, Clone, PartialEq)]
-enum Item {
-    Null,
-    Text(String),
-    Time(TimeUnit, i64),
-    Whole(i64),
-    Ratio(f64),
-}
-
-impl Item {
-    fn of(value: Value) -> Self {
-        match value {
-            Value::Whole(number) => Item::Whole(number),
-            Value::Ratio(number) => Item::Ratio(number),
-            Value::Null => Item::Null,
-        }
-    }
-
-    fn json(&self, zone: &TimeZone) -> Json {
-        match self {
-            Item::Null => Json::Null,
-            Item::Text(text) => json!(text),
-            Item::Whole(number) => json!(number),
-            Item::Ratio(number) => json!(number),
-            Item::Time(unit, at_us) => json!(window_text(*unit, *at_us, zone)),
-        }
-    }
-
-    /// Nulls last; within a column all others are of one sort.
-    fn order(&self, other: &Item, direction: Direction) -> Ordering {
-        let order = match (self, other) {
-            (Item::Null, Item::Null) => Ordering::Equal,
-            (Item::Null, _) => return Ordering::Greater,
-            (_, Item::Null) => return Ordering::Less,
-            (Item::Text(a), Item::Text(b)) => a.cmp(b),
-            (Item::Time(_, a), Item::Time(_, b)) | (Item::Whole(a), Item::Whole(b)) => a.cmp(b),
-            (Item::Ratio(a), Item::Ratio(b)) => a.total_cmp(b),
-            _ => Ordering::Equal,
-        };
-        match direction {
-            Direction::Ascending => order,
-            Direction::Descending => order.reverse(),
-        }
-    }
-}
-
-/// Days, weeks and months by their first date; hours and minutes with their offset from UTC, since DST repeats them.
-fn window_text(unit: TimeUnit, at_us: i64, zone: &TimeZone) -> String {
-    let at = Timestamp::from_microsecond(at_us).unwrap_or_default().to_zoned_datetime(zone.clone());
-    match unit {
-        TimeUnit::Minute | TimeUnit::Hour => at.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
-        TimeUnit::Day | TimeUnit::Week | TimeUnit::Month => at.strftime("%Y-%m-%d").to_string(),
-    }
-}
-
-/// As asked; rows that are equal in that, and reports that ask for nothing, by their groups from the left.
-fn sort(rows: &mut [Vec<Item>], report: &Report) {
-    let by_groups = (0..report.group_by.len()).map(|column| (column, Direction::Ascending));
-    let keys: Vec<_> = report.order_by.iter().map(|order| (order.column, order.direction)).chain(by_groups).collect();
-    rows.sort_by(|a, b| {
-        keys.iter()
-            .map(|(column, direction)| a[*column].order(&b[*column], *direction))
-            .find(|order| order.is_ne())
-            .unwrap_or(Ordering::Equal)
-    });
 }

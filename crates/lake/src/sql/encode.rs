@@ -59,12 +59,13 @@ impl Rows {
 pub fn encode_answer(answer: &Answer, format: Format) -> Result<Bytes> {
     let columns = answer.columns.iter().enumerate().map(|(at, name)| {
         let values = answer.rows.iter().map(|row| &row[at]);
-        let column: ArrayRef = match Metric::parse(name).map(|metric| metric.value(|_| 1)) {
-            Some(Value::Whole(_)) => Arc::new(values.map(Json::as_i64).collect::<Int64Array>()),
-            Some(Value::Ratio(_) | Value::Null) => Arc::new(values.map(Json::as_f64).collect::<Float64Array>()),
-            None => Arc::new(values.map(Json::as_str).collect::<StringArray>()),
-        };
-        (*name, column, true)
+        let column: ArrayRef =
+            match Metric::parse(name.strip_suffix("_as_of").unwrap_or(name)).map(|metric| metric.value(|_| 1)) {
+                Some(Value::Whole(_)) => Arc::new(values.map(Json::as_i64).collect::<Int64Array>()),
+                Some(Value::Ratio(_) | Value::Null) => Arc::new(values.map(Json::as_f64).collect::<Float64Array>()),
+                None => Arc::new(values.map(Json::as_str).collect::<StringArray>()),
+            };
+        (name.as_str(), column, true)
     });
     let rows = RecordBatch::try_from_iter_with_nullable(columns).map_err(failed)?;
     let mut encoder = Encoder::new(format, &rows.schema())?;

@@ -1,16 +1,17 @@
 //! What a report answers.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 /// The rows of a report, and where they come from.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    pub columns: Vec<&'static str>,
+    pub columns: Vec<String>,
     pub rows: Vec<Vec<Json>>,
     pub meta: AnswerMeta,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AnswerMeta {
     /// The rollup that answered (`campaign_day`), or `events`.
     pub source: String,

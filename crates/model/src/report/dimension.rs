@@ -64,6 +64,11 @@ impl Dimension {
         }
     }
 
+    /// Whether it says what kind of person somebody is. Few of a kind are not told apart from others.
+    pub fn is_audience(self) -> bool {
+        matches!(self, Dimension::AgeGroup | Dimension::Gender | Dimension::Segment)
+    }
+
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|dimension| dimension.as_str() == name)
     }

@@ -75,6 +75,16 @@ impl Measure {
     }
 }
 
+/// Which events rates divide by and are of. Amounts are of counted events in either case: nothing else is charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Basis {
+    /// Counted events.
+    #[default]
+    Net,
+    /// All that came in.
+    Gross,
+}
+
 /// A sum that is stored, and that every metric is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Base {
@@ -84,7 +94,7 @@ pub enum Base {
     Users,
 }
 
-/// A figure that can be asked for. Rates are of net figures; a division by zero is null.
+/// A figure that can be asked for. Rates are of net figures unless gross ones are asked for; a division by zero is null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Metric {
     Events(Kind, Measure),
@@ -167,6 +177,22 @@ impl Metric {
         }
     }
 
+    /// The sums that it is computed from on a basis.
+    pub fn bases_on(self, basis: Basis) -> Vec<Base> {
+        match (self, basis) {
+            (Metric::Events(..), _) | (_, Basis::Net) => self.bases(),
+            (_, Basis::Gross) => self.bases().into_iter().flat_map(all_classes).collect(),
+        }
+    }
+
+    /// Its value on a basis, given the sum of each base.
+    pub fn value_on(self, basis: Basis, sum: impl Fn(Base) -> i64) -> Value {
+        match (self, basis) {
+            (Metric::Events(..), _) | (_, Basis::Net) => self.value(sum),
+            (_, Basis::Gross) => self.value(|base| all_classes(base).into_iter().map(&sum).sum()),
+        }
+    }
+
     /// Whether it adds up amounts of money, which means something in one currency only.
     pub fn is_money(self) -> bool {
         self.bases().iter().any(|base| matches!(base, Base::CostMicros | Base::RevenueMicros))
@@ -184,6 +210,14 @@ impl Metric {
             Metric::Cpm => ratio(sum(bases[0]) as f64 / 1e3, sum(bases[1]) as f64),
             Metric::Rpc | Metric::Cpa | Metric::Cpc => ratio(sum(bases[0]) as f64 / 1e6, sum(bases[1]) as f64),
         }
+    }
+}
+
+/// For counted events, those of every class; any other base is itself.
+fn all_classes(base: Base) -> Vec<Base> {
+    match base {
+        Base::Events(kind, _) => Class::ALL.into_iter().map(|class| Base::Events(kind, class)).collect(),
+        other => vec![other],
     }
 }
 
@@ -222,6 +256,9 @@ mod tests {
             _ => 0,
         };
         assert_eq!(Metric::Ctr.value(sums), Value::Ratio(0.02));
+        assert_eq!(Metric::Ctr.value_on(Basis::Gross, sums), Value::Ratio(20.0 / 1_028.0));
+        assert_eq!(Metric::Cpm.value_on(Basis::Gross, sums), Value::Ratio(5_000.0 / 1_028.0));
+        assert_eq!(Metric::parse("clicks").unwrap().value_on(Basis::Gross, sums), Value::Whole(20));
         assert_eq!(Metric::Cpc.value(sums), Value::Ratio(0.25));
         assert_eq!(Metric::Cpm.value(sums), Value::Ratio(5.0));
         assert_eq!(Metric::MarginMicros.value(sums), Value::Whole(5_000_000));

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde_json::Value;
-use tally_model::report::{FilterRequest, OrderRequest, Report, ReportRequest};
+use tally_model::report::{AsOfRequest, FilterRequest, OrderRequest, Report, ReportRequest};
 use tally_model::{Clock, SystemClock};
 
 use super::say;
@@ -17,7 +17,7 @@ use crate::client::Source;
 pub async fn run(arguments: QueryArguments) -> Result<()> {
     let source = Source::of(&arguments.place).await?;
     let request = request(&arguments)?;
-    let columns: Vec<&str> = Report::try_from(&request)?.columns().collect();
+    let columns = Report::try_from(&request)?.answer_columns();
     if let Some(file) = &arguments.output {
         let format = format_of(file)?;
         return write_file(file, async |out| source.report_as(&request, format, out).await).await;
@@ -46,10 +46,10 @@ fn request(arguments: &QueryArguments) -> Result<ReportRequest> {
         time_zone: Some(arguments.zone.clone()),
         order_by: arguments.order.iter().map(order).collect(),
         limit: Some(arguments.limit),
-        format: None,
         attribution: arguments.attribution.map(|booking| booking.name().to_owned()),
-        fill: None,
-        consistency: None,
+        as_of: arguments.as_of.as_ref().map(|text| as_of(text, &zone)).transpose()?,
+        restated: arguments.restated,
+        ..ReportRequest::default()
     })
 }
 
@@ -58,6 +58,14 @@ fn end_of_next_month() -> Result<String> {
     let now = Timestamp::from_microsecond(SystemClock.now_us())?.to_zoned_datetime(TimeZone::UTC);
     let first = now.date().first_of_month().checked_add(2.months())?;
     Ok(format!("{first}T00:00:00Z"))
+}
+
+/// A number is a version.
+fn as_of(text: &str, zone: &TimeZone) -> Result<AsOfRequest> {
+    match text.parse() {
+        Ok(version) => Ok(AsOfRequest::Version(version)),
+        Err(_) => Ok(AsOfRequest::Time(instant(text, zone)?)),
+    }
 }
 
 /// A time with a zone as it is; a date as the midnight that it begins with in the report's zone.
@@ -75,23 +83,23 @@ fn filter(text: &str) -> Result<FilterRequest> {
     Ok(FilterRequest { field: field.trim_end_matches('!').to_owned(), op: Some(op.to_owned()), values })
 }
 
-fn csv(columns: &[&str], answer: &Value) -> Result<String> {
+fn csv(columns: &[String], answer: &Value) -> Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(columns)?;
     for row in rows(answer) {
-        writer.write_record(columns.iter().map(|column| plain(&row[*column])))?;
+        writer.write_record(columns.iter().map(|column| plain(&row[column.as_str()])))?;
     }
     Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
-fn print_table(columns: &[&str], answer: &Value) {
+fn print_table(columns: &[String], answer: &Value) {
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED).set_header(columns);
     for row in rows(answer) {
-        table.add_row(columns.iter().map(|column| for_people(column, &row[*column])));
+        table.add_row(columns.iter().map(|column| for_people(column, &row[column.as_str()])));
     }
     for (at, column) in columns.iter().enumerate() {
-        let is_number = rows(answer).any(|row| row[*column].is_number());
+        let is_number = rows(answer).any(|row| row[column.as_str()].is_number());
         if let (true, Some(column)) = (is_number, table.column_mut(at)) {
             column.set_cell_alignment(CellAlignment::Right);
         }

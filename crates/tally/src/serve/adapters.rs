@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use tally_api::{Freshness, Query, QueryError, SqlQuestion, Table};
+use tally_api::{Freshness, Moment, Query, QueryError, SqlQuestion, Table};
 use tally_lake::{FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimits, WantedSightings, encode_answer};
 use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer};
 use tally_model::report::{Answer, Report};
@@ -124,14 +124,35 @@ fn sql_error(error: SqlError) -> QueryError {
     }
 }
 
+struct LakeMoment(tally_lake::Moment);
+
+#[async_trait]
+impl Moment for LakeMoment {
+    fn version(&self) -> i64 {
+        self.0.version()
+    }
+
+    fn state(&self, report: &Report) -> String {
+        self.0.state(report)
+    }
+
+    async fn answer(&self, report: &Report) -> Result<Answer, QueryError> {
+        self.0.answer(report).await.map_err(query_error)
+    }
+
+    async fn explain(&self, report: &Report) -> Result<serde_json::Value, QueryError> {
+        self.0.explain(report).await.map_err(query_error)
+    }
+}
+
 #[async_trait]
 impl Query for LakeQuery {
     fn freshness(&self) -> Freshness {
         Freshness { watermark_us: self.progress.borrow().watermark_us }
     }
 
-    async fn report(&self, report: &Report) -> Result<Answer, QueryError> {
-        self.queries.report(report).await.map_err(query_error)
+    async fn moment(&self, report: &Report) -> Result<Arc<dyn Moment>, QueryError> {
+        Ok(Arc::new(LakeMoment(self.queries.moment(report).await.map_err(query_error)?)))
     }
 
     fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError> {

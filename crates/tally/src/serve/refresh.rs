@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use tally_capture::Capture;
 
+use super::looking::Looking;
+
 /// How long a changed file may go unnoticed. A look at it costs one question to the file system.
 const EVERY: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(capture: Arc<Capture>) {
+    let mut looking = Looking::every(EVERY);
     loop {
-        tokio::time::sleep(EVERY).await;
+        looking.next().await;
         let capture = capture.clone();
         // A large file takes a while to read, and no request should wait for that.
         let refreshing = tokio::task::spawn_blocking(move || capture.refresh());

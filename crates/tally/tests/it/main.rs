@@ -3,6 +3,7 @@
 
 mod audit;
 mod bad_input;
+mod caches;
 mod commands;
 mod conversions;
 mod correct;

@@ -115,15 +115,33 @@ fn a_new_certificate_is_taken_up_and_a_bad_one_changes_nothing() {
     assert!(secured.get("/healthz", &new).is_err());
 
     secured.install(&new);
+    // At once, without waiting for the next look.
+    secured.server.signal("HUP");
     eventually("the new certificate is shown", || secured.get("/healthz", &new).is_ok());
     assert!(secured.get("/healthz", &old).is_err());
     assert_eq!(secured.metric("tally_server_tls_reloads_total", &new), 1.0);
+
+    let expires = secured.metric("tally_server_tls_certificate_expires_timestamp_seconds", &new);
+    assert!(expires > 1_700_000_000.0, "{expires}");
 
     // The key of another certificate.
     std::fs::write(secured.path("key.pem"), old.signing_key.serialize_pem()).unwrap();
     eventually("the mistake is noticed", || secured.metric("tally_server_tls_reload_failures_total", &new) > 0.0);
     let log = secured.server.log();
     assert!(log.contains("the old one stays in use") && log.contains("do not make a pair"), "{log}");
+}
+
+#[test]
+fn a_certificate_that_has_ended_is_used_and_said_to_have_ended() {
+    let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    (parameters.not_before, parameters.not_after) =
+        (rcgen::date_time_ymd(2001, 1, 1), rcgen::date_time_ymd(2001, 2, 1));
+    let signing_key = KeyPair::generate().unwrap();
+    let ended = CertifiedKey { cert: parameters.self_signed(&signing_key).unwrap(), signing_key };
+    let mut secured = Secured::new(&ended);
+    secured.server.spawn();
+    eventually("it is said", || secured.server.log().contains("the certificate has expired"));
+    assert!(secured.server.is_running(), "what clients that do not look send is not lost");
 }
 
 #[test]

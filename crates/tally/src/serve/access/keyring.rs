@@ -15,6 +15,7 @@ use tracing::{error, info};
 
 use super::Refusal;
 use crate::keys::{Key, KeyFile, KeyId, Scope, Session, Stamp, Token};
+use crate::serve::looking::Looking;
 
 /// How long a revoked key may still work.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -157,8 +158,9 @@ impl Keyring {
 
 /// Looks at the file now and then, for ever.
 pub(crate) async fn keep_up(keyring: Arc<Keyring>) {
+    let mut looking = Looking::every(LOOK_EVERY);
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        looking.next().await;
         let keyring = keyring.clone();
         // A disk that hangs must not hang a thread that answers requests.
         if tokio::task::spawn_blocking(move || keyring.refresh()).await.is_err() {

@@ -12,6 +12,7 @@ pub(crate) struct DoorMetrics {
     pub(super) tls_handshakes_failed: Counter,
     pub(super) tls_reloads: Counter,
     pub(super) tls_reload_failures: Counter,
+    pub(super) tls_expires_s: Gauge,
 }
 
 impl DoorMetrics {
@@ -40,6 +41,9 @@ impl DoorMetrics {
             "New certificates that cannot be used; the old one stays in use",
             metrics.tls_reload_failures.clone(),
         );
+        let expires = metrics.tls_expires_s.clone();
+        let what = "When the certificate in use ends, in seconds since the Unix epoch; 0 without TLS";
+        registry.register("tls_certificate_expires_timestamp_seconds", what, expires);
         metrics
     }
 }
