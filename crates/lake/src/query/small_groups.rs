@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use tally_model::report::{Base, Filter, GroupBy, Measure, Metric, Report};
 use tally_model::{Dimension, Kind};
@@ -105,8 +106,11 @@ pub(super) struct SmallGroups {
     /// The report whose groups are small or not: by every audience that it groups or filters by, and filtered by none of them.
     pub report: Report,
     filters: Vec<Filter>,
-    /// Columns of the groups that are an audience, and how many of the groups were asked for.
+    /// Columns of the groups that are an audience, of which a person is in one.
     audience: Vec<usize>,
+    /// The column of segments, of which a person may be in many: they are no parts of a whole, so none is what others leave of it.
+    segment: Option<usize>,
+    /// How many of the groups were asked for.
     asked: usize,
 }
 
@@ -123,8 +127,10 @@ impl SmallGroups {
             }
         }
         let is_audience = |group: &GroupBy| matches!(group, GroupBy::Dimension(dimension) if dimension.is_audience());
-        let audience: Vec<usize> = (0..group_by.len()).filter(|at| is_audience(&group_by[*at])).collect();
-        if people_min == 0 || audience.is_empty() {
+        let segment = group_by.iter().position(|group| *group == GroupBy::Dimension(Dimension::Segment));
+        let audience = (0..group_by.len()).filter(|at| is_audience(&group_by[*at]) && Some(*at) != segment);
+        let audience: Vec<usize> = audience.collect();
+        if people_min == 0 || (audience.is_empty() && segment.is_none()) {
             return None;
         }
         let people_min = i64::try_from(people_min).unwrap_or(i64::MAX);
@@ -133,7 +139,7 @@ impl SmallGroups {
         let people = Kind::ALL.map(|kind| Metric::Events(kind, Measure::Gross)).into_iter().chain([Metric::Users]);
         metrics.extend(people.filter(|metric| !report.metrics.contains(metric)));
         let report = Report { metrics, group_by, filters: others, ..report.clone() };
-        Some(Self { people_min, report, filters, audience, asked })
+        Some(Self { people_min, report, filters, audience, segment, asked })
     }
 
     /// The groups that are told, and whether any was too small to be.
@@ -145,6 +151,14 @@ impl SmallGroups {
         }
         let mut told: Vec<Group> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
+        // Several audiences that a filter lists, and several small ones, are told as one group.
+        let mut tell = |group: Group| match places.entry(format!("{:?}", group.values)) {
+            Entry::Occupied(place) => told[*place.get()].add(&group),
+            Entry::Vacant(place) => {
+                place.insert(told.len());
+                told.push(group);
+            }
+        };
         let mut any_small = false;
         for mut context in contexts.into_values() {
             let small = self.small(&mut context);
@@ -158,22 +172,17 @@ impl SmallGroups {
                     }
                 } else if self.filters.iter().all(|filter| self.passes(filter, &group)) {
                     group.values.truncate(self.asked);
-                    // Of several audiences that a filter lists, one group is told.
-                    match places.entry(format!("{:?}", group.values)) {
-                        hashbrown::hash_map::Entry::Occupied(place) => told[*place.get()].add(&group),
-                        hashbrown::hash_map::Entry::Vacant(place) => {
-                            place.insert(told.len());
-                            told.push(group);
-                        }
-                    }
+                    tell(group);
                 }
             }
             // Who is in there passes no filter by name.
             if let (Some(mut other), true) = (other, self.filters.is_empty()) {
-                for at in &self.audience {
-                    other.values[*at] = Item::Text(OTHER.to_owned());
+                // Even together they are few: so is the segment.
+                let segment = self.segment.filter(|_| other.people() < self.people_min);
+                for at in self.audience.iter().copied().chain(segment) {
+                    other.values[at] = Item::Text(OTHER.to_owned());
                 }
-                told.push(other);
+                tell(other);
             }
         }
         (told, any_small)
@@ -248,6 +257,16 @@ mod tests {
         assert_eq!(told(&large, groups()), ["f/120", "m/230", "x/5"]);
         assert!(SmallGroups::of(&report(r#""country""#, ""), 10).is_none());
         assert!(SmallGroups::of(&report(r#""gender""#, ""), 0).is_none());
+    }
+
+    #[test]
+    fn a_small_segment_takes_no_large_one_with_it() {
+        let by_segment = SmallGroups::of(&report(r#""segment""#, ""), 10).unwrap();
+        let groups = vec![group(&["many"], 100, 120), group(&["rare"], 3, 5), group(&["rarer"], 2, 4)];
+        assert_eq!(told(&by_segment, groups), ["(other)/9", "many/120"]);
+        let by_both = SmallGroups::of(&report(r#""segment","gender""#, ""), 10).unwrap();
+        let groups = vec![group(&["many", "f"], 50, 60), group(&["many", "x"], 3, 5), group(&["rare", "x"], 2, 4)];
+        assert_eq!(told(&by_both, groups), ["(other),(other)/4", "many,(other)/65"]);
     }
 
     #[test]
