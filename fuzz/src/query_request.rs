@@ -9,7 +9,9 @@ use axum::http::{Method, Request};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tally_api::{Api, ApiMetrics, Freshness, Query, QueryError, SqlQuestion, Table, router};
-use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Step};
+use tally_model::analysis::{
+    Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Percentiles, PercentilesAnswer, Sample, SampleAnswer, Step,
+};
 use tally_model::report::{Answer, AnswerMeta, Base, Report, ReportRequest};
 use tally_model::{
     CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Quarantined, Reason, report,
@@ -75,6 +77,14 @@ impl Query for Anything {
         Ok(Answer { rows: rows(columns.len()), columns, meta })
     }
 
+    async fn reports(&self, reports: &[Report]) -> Result<Vec<Answer>, QueryError> {
+        let mut answers = Vec::new();
+        for report in reports {
+            answers.push(self.report(report).await?);
+        }
+        Ok(answers)
+    }
+
     fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError> {
         Ok(format!("{} rows as {}", answer.rows.len(), format.as_str()).into())
     }
@@ -92,11 +102,20 @@ impl Query for Anything {
     }
 
     async fn funnel(&self, asked: &Funnel) -> Result<FunnelAnswer, QueryError> {
-        Ok(FunnelAnswer { steps: Step::all(&asked.steps, &vec![8; asked.steps.len()]), segments: Vec::new() })
+        let steps = Step::all(&asked.steps, &vec![8; asked.steps.len()]);
+        Ok(FunnelAnswer { steps, segments: Vec::new(), table_version: 7 })
     }
 
     async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer, QueryError> {
         Ok(HeatMapAnswer { columns: asked.columns, rows: asked.rows, ..HeatMapAnswer::default() })
+    }
+
+    async fn percentiles(&self, _asked: &Percentiles) -> Result<PercentilesAnswer, QueryError> {
+        Ok(PercentilesAnswer { groups: Vec::new(), source: "events", table_version: 7, warnings: Vec::new() })
+    }
+
+    async fn sample(&self, _asked: &Sample) -> Result<SampleAnswer, QueryError> {
+        Ok(SampleAnswer { rows: Vec::new(), matching: 0, table_version: 7 })
     }
 
     async fn quarantined(&self, _reason: Option<Reason>, _limit: usize) -> Result<Vec<Quarantined>, QueryError> {

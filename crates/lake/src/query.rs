@@ -8,11 +8,14 @@ mod check_attributions;
 mod compare;
 mod conversions;
 mod life;
+mod percentiles;
 mod plan;
+mod props;
 mod provider;
 mod quarantine;
 mod recount;
 mod report;
+mod sample;
 mod users;
 
 use std::sync::Arc;
@@ -62,6 +65,12 @@ impl Queries {
             Err(_) => SessionContext::new_with_config(config),
         };
         Self { view, session }
+    }
+
+    /// The same, of the tables as they are now, however often they are asked.
+    pub fn pinned(&self) -> Self {
+        // A view that nobody sends another to stays as it is.
+        Self { view: watch::channel(self.current()).1, ..self.clone() }
     }
 
     fn current(&self) -> LakeView {

@@ -36,7 +36,12 @@ impl Queries {
         let groups = vec![bin("x", asked.columns)?.alias("column"), bin("y", asked.rows)?.alias("row")];
         let counted = rows.aggregate(groups, vec![count(lit(1_i64)).alias("clicks")])?;
         let sorted = counted.sort(vec![ident("row").sort(true, false), ident("column").sort(true, false)])?;
-        let mut answer = HeatMapAnswer { columns: asked.columns, rows: asked.rows, ..HeatMapAnswer::default() };
+        let mut answer = HeatMapAnswer {
+            columns: asked.columns,
+            rows: asked.rows,
+            table_version: view.events_version(),
+            ..HeatMapAnswer::default()
+        };
         for batch in sorted.collect().await? {
             let column = |name: &str| named(&batch, name);
             let (columns, rows, clicks) = (column("column")?, column("row")?, column("clicks")?);
@@ -72,6 +77,7 @@ impl Queries {
         Ok(FunnelAnswer {
             steps: Step::all(&asked.steps, &total),
             segments: segments.into_iter().map(segment).collect(),
+            table_version: view.events_version(),
         })
     }
 
@@ -161,6 +167,6 @@ fn tell(
     Ok(())
 }
 
-fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::ArrayRef> {
+pub(super) fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::ArrayRef> {
     batch.column_by_name(name).ok_or_else(|| LakeError::Damaged { what: format!("the answer has no column {name}") })
 }

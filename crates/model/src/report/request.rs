@@ -73,6 +73,13 @@ pub struct ReportError {
     pub cure: String,
 }
 
+impl ReportError {
+    /// An unknown name, with the nearest known one where there is one, else all of them.
+    pub fn unknown(field: impl Into<String>, name: &str, known: Vec<&str>) -> Self {
+        unknown(field.into(), name, known)
+    }
+}
+
 /// A checked report.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -313,7 +320,7 @@ fn metric_names() -> String {
 }
 
 /// An unknown name, with the nearest known one where there is one, else all of them.
-fn unknown(field: String, name: &str, known: Vec<&'static str>) -> ReportError {
+fn unknown(field: String, name: &str, known: Vec<&str>) -> ReportError {
     // What is longer than any name is none that was mistyped.
     let characters = Some(name.chars().count()).filter(|count| *count <= QUOTE_CHARS_MAX);
     let nearest = characters.and_then(|count| {

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tally_api::{Freshness, Query, QueryError, SqlQuestion, Table};
 use tally_lake::{FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimits, WantedSightings, encode_answer};
-use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer};
+use tally_model::analysis::{
+    Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Percentiles, PercentilesAnswer, Sample, SampleAnswer,
+};
 use tally_model::report::{Answer, Report};
 use tally_model::{
     Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Partition, Positions,
@@ -134,6 +136,15 @@ impl Query for LakeQuery {
         self.queries.report(report).await.map_err(query_error)
     }
 
+    async fn reports(&self, reports: &[Report]) -> Result<Vec<Answer>, QueryError> {
+        let queries = self.queries.pinned();
+        let mut answers = Vec::with_capacity(reports.len());
+        for report in reports {
+            answers.push(queries.report(report).await.map_err(query_error)?);
+        }
+        Ok(answers)
+    }
+
     fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError> {
         encode_answer(answer, format).map_err(sql_error)
     }
@@ -164,6 +175,14 @@ impl Query for LakeQuery {
 
     async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer, QueryError> {
         self.queries.heat_map(asked).await.map_err(query_error)
+    }
+
+    async fn percentiles(&self, asked: &Percentiles) -> Result<PercentilesAnswer, QueryError> {
+        self.queries.percentiles(asked).await.map_err(query_error)
+    }
+
+    async fn sample(&self, asked: &Sample) -> Result<SampleAnswer, QueryError> {
+        self.queries.sample(asked).await.map_err(query_error)
     }
 
     async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError> {

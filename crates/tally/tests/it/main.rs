@@ -10,6 +10,7 @@ mod crash;
 mod dashboard;
 mod door;
 mod exports;
+mod independent;
 mod keys;
 mod landing;
 mod limits;
