@@ -40,8 +40,12 @@ def rows(sql):
 
 def load(folder):
     for name in ("events", "attributions"):
-        files = DeltaTable(f"{folder}/lake/{name}").file_uris()
+        table = DeltaTable(f"{folder}/lake/{name}")
+        files = table.file_uris()
         read = f"read_parquet({files!r}, hive_partitioning = true, union_by_name = true)"
+        if not files:
+            db.register("nothing", table.to_pyarrow_table())
+            read = "nothing"
         times = ["occurred_at", "received_at"] + (["touched_at"] if name == "attributions" else [])
         micros = ", ".join(f"epoch_us({time}) as {time.removesuffix('_at')}_us" for time in times)
         db.execute(f"create table {name} as select *, {micros} from {read}")
@@ -490,7 +494,7 @@ def series(question):
         for at, value in told:
             found.setdefault(of(at), []).append(value)
         overall = mean([mean(of) for of in found.values()])
-        return [{name: at, "windows": len(found[at]), "mean": mean(found[at]), "index": mean(found[at]) / overall} for at in sorted(found)]
+        return [{name: at, "windows": len(found[at]), "mean": mean(found[at]), "index": mean(found[at]) / overall if overall else None} for at in sorted(found)]
 
     weekday = lambda at: date.fromisoformat(at[:10]).isoweekday()
     hours = places("hour", lambda at: int(at[11:13]), 24) if unit == "hour" else []
@@ -524,12 +528,12 @@ def differences(place, expected, found, tolerance):
         same = type(expected) is type(found) and expected == found
     elif not isinstance(found, (int, float)) or isinstance(found, bool):
         same = False
-    elif "share" in tolerance:
-        same = abs(expected - found) <= max(2, tolerance["share"] * expected)
+    elif "~share" in tolerance:
+        same = abs(expected - found) <= max(2, tolerance["~share"] * expected)
     elif isinstance(expected, int) and isinstance(found, int):
         same = expected == found
     else:
-        same = math.isclose(float(expected), float(found), rel_tol=1e-9, abs_tol=tolerance.get("least", 1e-12))
+        same = math.isclose(float(expected), float(found), rel_tol=1e-9, abs_tol=tolerance.get("~absolute", 1e-12))
     if not same:
         yield f"{place}: expected {expected!r}, found {found!r}"
 
@@ -555,7 +559,7 @@ def main():
         name = path.rsplit("/", 1)[-1]
         # Distinct people are an estimate where rollups told them: within five of its standard errors.
         estimated = answer["meta"].get("users")
-        tolerance = {"users": {"share": 5 * estimated["relative_standard_error"]}} if estimated else {}
+        tolerance = {"users": {"~share": 5 * estimated["relative_standard_error"]}} if estimated else {}
         if name == "query":
             columns = question.get("group_by", []) + question["metrics"]
             expected = {"rows": [dict(zip(columns, row)) for row in report(question)]}
@@ -567,7 +571,7 @@ def main():
             expected = ANALYSES[name](question)
         if name in ("series", "percentiles"):
             # Sums in another order differ in their last bits, and those of differences of large numbers in more.
-            tolerance = {"least": 1e-6}
+            tolerance = {"~absolute": 1e-6}
         found = list(differences(name, expected, answer, tolerance))
         if found:
             wrong.append(f"{at}: {path} {json.dumps(question)}\n  " + "\n  ".join(found[:5]))
