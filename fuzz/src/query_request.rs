@@ -9,7 +9,9 @@ use axum::http::{Method, Request};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tally_api::{Api, ApiMetrics, CacheSettings, Freshness, Moment, Query, QueryError, SqlQuestion, Table, router};
-use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Step};
+use tally_model::analysis::{
+    Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Percentiles, PercentilesAnswer, Sample, SampleAnswer, Step,
+};
 use tally_model::report::{Answer, AnswerMeta, Base, Report, ReportRequest};
 use tally_model::{
     CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Quarantined, Reason, report,
@@ -111,11 +113,20 @@ impl Query for Anything {
     }
 
     async fn funnel(&self, asked: &Funnel) -> Result<FunnelAnswer, QueryError> {
-        Ok(FunnelAnswer { steps: Step::all(&asked.steps, &vec![8; asked.steps.len()]), segments: Vec::new() })
+        let steps = Step::all(&asked.steps, &vec![8; asked.steps.len()]);
+        Ok(FunnelAnswer { steps, segments: Vec::new(), table_version: 7 })
     }
 
     async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer, QueryError> {
         Ok(HeatMapAnswer { columns: asked.columns, rows: asked.rows, ..HeatMapAnswer::default() })
+    }
+
+    async fn percentiles(&self, _asked: &Percentiles) -> Result<PercentilesAnswer, QueryError> {
+        Ok(PercentilesAnswer { groups: Vec::new(), source: "events", table_version: 7, warnings: Vec::new() })
+    }
+
+    async fn sample(&self, _asked: &Sample) -> Result<SampleAnswer, QueryError> {
+        Ok(SampleAnswer { rows: Vec::new(), matching: 0, table_version: 7 })
     }
 
     async fn quarantined(&self, _reason: Option<Reason>, _limit: usize) -> Result<Vec<Quarantined>, QueryError> {

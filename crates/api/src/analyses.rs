@@ -1,23 +1,26 @@
 //! `POST /v1/analyses/..`: questions that take more than sums by group.
 
+mod history;
+mod percentiles;
+mod sample;
+mod series;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tally_model::analysis::{self as statistics, AbTest, About, Funnel, HeatMap};
-use tally_model::report::{Answer, Direction, Fill, FilterRequest, Metric, OrderBy, Report, ReportError, TimeUnit};
+use tally_model::report::{Answer, Direction, FilterRequest, Metric, OrderBy, Report, ReportError, TimeUnit};
 use tally_model::{Dimension, Kind};
 
 use crate::extract::Question;
 use crate::report::watermark;
 use crate::{Api, ApiError, Freshness};
+use history::History;
 
 const CONFIDENCE_DEFAULT: f64 = 0.95;
 /// Groups that are compared, and values of a split or of a top list: more is for a report.
@@ -26,7 +29,6 @@ const VARIANTS_MAX: usize = 100;
 const BINS_DEFAULT: u32 = 20;
 const BINS_MAX: u32 = 200;
 const HORIZON_MAX: usize = 1_000;
-const HISTORY_MAX: usize = 20_000;
 const STEPS_MAX: usize = 10;
 const WINDOW_DEFAULT_S: u64 = 7 * 24 * 3_600;
 const WINDOW_MAX_S: u64 = 366 * 24 * 3_600;
@@ -40,6 +42,9 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
         .route("/v1/analyses/forecast", post(forecast))
         .route("/v1/analyses/funnel", post(funnel))
         .route("/v1/analyses/heatmap", post(heat_map))
+        .route("/v1/analyses/percentiles", post(percentiles::percentiles))
+        .route("/v1/analyses/sample", post(sample::sample))
+        .route("/v1/analyses/series", post(series::series))
 }
 
 /// Declares a request with the fields that all of them share, and what it is about.
@@ -64,6 +69,8 @@ macro_rules! asked {
         }
     };
 }
+
+use asked;
 
 asked!(AbTestRequest {
     metric: String,
@@ -152,23 +159,26 @@ fn by_one(about: About<'_>, metrics: &[String], (field, name): (&str, &str)) -> 
     })
 }
 
-/// What is said with every answer.
-fn meta(answer: Option<&Answer>, freshness: Freshness, started: Instant) -> Value {
-    let mut meta = json!({
-        "source": answer.map_or("events", |answer| answer.meta.source.as_str()),
-        "watermark": watermark(freshness),
-        "elapsed_ms": (started.elapsed().as_micros() as f64) / 1_000.0,
-    });
-    if let Some(answer) = answer {
-        meta["table_version"] = json!(answer.meta.table_version);
-        if !answer.meta.warnings.is_empty() {
-            meta["warnings"] = json!(answer.meta.warnings);
-        }
-        if let Some(error) = answer.meta.users_error {
-            meta["users"] = json!({"estimated": true, "relative_standard_error": error});
-        }
+/// What is said with every answer of sums.
+fn meta(answer: &Answer, freshness: Freshness, started: Instant) -> Value {
+    let mut meta = meta_of(&answer.meta.source, answer.meta.table_version, freshness, started);
+    if !answer.meta.warnings.is_empty() {
+        meta["warnings"] = json!(answer.meta.warnings);
+    }
+    if let Some(error) = answer.meta.users_error {
+        meta["users"] = json!({"estimated": true, "relative_standard_error": error});
     }
     meta
+}
+
+/// What is said with every answer.
+fn meta_of(source: &str, table_version: i64, freshness: Freshness, started: Instant) -> Value {
+    json!({
+        "source": source,
+        "watermark": watermark(freshness),
+        "table_version": table_version,
+        "elapsed_ms": (started.elapsed().as_micros() as f64) / 1_000.0,
+    })
 }
 
 fn with_meta(body: impl serde::Serialize, meta: Value) -> Result<Json<Value>, ApiError> {
@@ -191,7 +201,7 @@ async fn ab_test(
     let confidence = confidence(asked.confidence)?;
     let metrics = [successes.to_owned(), trials.to_owned()];
     let report = by_one(asked.about(), &metrics, ("split", &asked.split))?;
-    let answer = api.run(api.query.report(&report)).await?;
+    let answer = api.report(&report).await?;
     if answer.rows.len() > VARIANTS_MAX {
         let what = format!("{:?} has more than {VARIANTS_MAX} values", asked.split);
         return Err(wrong("split", what, "split by a dimension with fewer, or filter"));
@@ -212,7 +222,7 @@ async fn ab_test(
         // Trials are clicks then, which a variant itself brings more or fewer of: no sign of how people were split.
         told.sample_ratio = None;
     }
-    with_meta(told, meta(Some(&answer), freshness, started))
+    with_meta(told, meta(&answer, freshness, started))
 }
 
 async fn compare(
@@ -232,8 +242,10 @@ async fn compare(
         None => Report { from_us: now.from_us - (now.to_us - now.from_us), to_us: now.from_us, ..now.clone() },
     };
     before.limit = now.limit;
-    let answer = api.run(api.query.report(&now)).await?;
-    let earlier = api.run(api.query.report(&before)).await?;
+    // Both as of one moment.
+    let moment = api.query.moment(&now).await?;
+    let answer = api.answer(moment.as_ref(), &now).await?;
+    let earlier = api.answer(moment.as_ref(), &before).await?;
     if answer.rows.len().max(earlier.rows.len()) > GROUPS_MAX {
         let what = format!("it makes more than {GROUPS_MAX} groups");
         return Err(wrong("group_by", what, "group by less, or filter"));
@@ -265,7 +277,7 @@ async fn compare(
         }
         Value::Object(told)
     });
-    let mut meta = meta(Some(&answer), freshness, started);
+    let mut meta = meta(&answer, freshness, started);
     meta["before"] = json!({"source": earlier.meta.source, "table_version": earlier.meta.table_version});
     Ok(Json(json!({"rows": told.collect::<Vec<_>>(), "meta": meta})))
 }
@@ -286,11 +298,11 @@ async fn top(State(api): State<Arc<Api>>, Question(asked): Question<TopRequest>)
     let mut report = by_one(asked.about(), metrics, ("dimension", &asked.dimension))?;
     report.order_by = vec![OrderBy { column: 1, direction: Direction::Descending }];
     report.limit = within("k", asked.k.unwrap_or(10), 1, GROUPS_MAX)?;
-    let answer = api.run(api.query.report(&report)).await?;
+    let answer = api.report(&report).await?;
     let row = |row: &Vec<Value>| json!({"value": row[0], asked.metric.as_str(): row[1]});
     let exact = report.metrics != [Metric::Users] || answer.meta.users_error.is_none();
     let rows: Vec<_> = answer.rows.iter().map(row).collect();
-    Ok(Json(json!({"rows": rows, "exact": exact, "meta": meta(Some(&answer), freshness, started)})))
+    Ok(Json(json!({"rows": rows, "exact": exact, "meta": meta(&answer, freshness, started)})))
 }
 
 async fn forecast(
@@ -303,36 +315,14 @@ async fn forecast(
         "day" => (TimeUnit::Day, Some(7)),
         // A year of weeks repeats too, and hardly anybody has two of them.
         "week" => (TimeUnit::Week, None),
-        other => return Err(wrong("unit", format!("{other:?} is not known"), "use hour, day or week")),
+        other => return Err(ReportError::unknown("unit", other, vec!["hour", "day", "week"]).into()),
     };
     within("horizon", asked.horizon, 1, HORIZON_MAX)?;
     let confidence = confidence(asked.confidence)?;
-    let metrics = std::slice::from_ref(&asked.metric);
-    let mut report = by_one(asked.about(), metrics, ("unit", &asked.unit))?;
-    let (Metric::Events(..) | Metric::CostMicros | Metric::RevenueMicros | Metric::MarginMicros) = report.metrics[0]
-    else {
-        return Err(wrong("metric", format!("{:?} is no sum", asked.metric), "take a number of events or an amount"));
-    };
-    report.fill = Some(Fill::Zero);
-    report.limit = HISTORY_MAX + 1;
-    let mut answer = api.run(api.query.report(&report)).await?;
-    if answer.rows.len() > HISTORY_MAX {
-        let what = format!("there are more than {HISTORY_MAX} {}s since", asked.unit);
-        return Err(wrong("from", what, "begin later, or take a longer unit"));
-    }
-    // Part of a window, and one that is not over yet, would look like a fall.
-    let closed_us = freshness.watermark_us.min(report.to_us);
-    answer.rows.retain(|row| {
-        let at = row[0].as_str().unwrap_or_default();
-        let next = windows_after(at, unit, &report.time_zone, 1).pop().unwrap_or_default();
-        let start_us = |at: &str| start_us(at, &report.time_zone);
-        start_us(at).is_some_and(|start_us| start_us >= report.from_us)
-            && start_us(&next).is_some_and(|end_us| end_us <= closed_us)
-    });
-    let values: Vec<f64> = answer.rows.iter().filter_map(|row| row[1].as_f64()).collect();
+    let History { answer, zone, values } = history::of(&api, asked.about(), &asked.metric, unit, freshness).await?;
     let told = statistics::forecast(&values, season, asked.horizon, confidence);
     let last = answer.rows.last().and_then(|row| row[0].as_str()).unwrap_or_default();
-    let windows = windows_after(last, unit, &report.time_zone, asked.horizon);
+    let windows = history::windows_after(last, unit, &zone, asked.horizon);
     let expected = told.iter().flat_map(|told| &told.expected).zip(windows);
     let expected: Vec<_> = expected
         .map(|(expected, at)| json!({"at": at, "value": expected.value, "low": expected.low, "high": expected.high}))
@@ -343,28 +333,7 @@ async fn forecast(
         body = serde_json::to_value(told).map_err(|error| ApiError::Failed(format!("cannot write JSON: {error}")))?;
     }
     (body["history"], body["forecast"]) = (json!(history), json!(expected));
-    with_meta(body, meta(Some(&answer), freshness, started))
-}
-
-/// When a window begins, as reports write it.
-fn start_us(at: &str, zone: &TimeZone) -> Option<i64> {
-    let of_date = || at.parse::<Date>().ok()?.to_zoned_datetime(zone.clone()).ok().map(|start| start.timestamp());
-    at.parse::<Timestamp>().ok().or_else(of_date).map(Timestamp::as_microsecond)
-}
-
-/// The windows that follow one, as reports write them.
-fn windows_after(last: &str, unit: TimeUnit, zone: &TimeZone, count: usize) -> Vec<String> {
-    let following = |n: i64| match unit {
-        TimeUnit::Hour => {
-            let at = last.parse::<Timestamp>().ok()?.checked_add(n.hours()).ok()?;
-            Some(at.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
-        }
-        _ => {
-            let days = if unit == TimeUnit::Week { 7 * n } else { n };
-            Some(last.parse::<Date>().ok()?.checked_add(days.days()).ok()?.to_string())
-        }
-    };
-    (1..).map_while(following).take(count).collect()
+    with_meta(body, meta(&answer, freshness, started))
 }
 
 async fn funnel(
@@ -409,7 +378,8 @@ async fn funnel(
         segment,
     };
     let answer = api.run(api.query.funnel(&funnel)).await?;
-    with_meta(answer, meta(None, freshness, started))
+    let meta = meta_of("events", answer.table_version, freshness, started);
+    with_meta(answer, meta)
 }
 
 async fn heat_map(
@@ -423,23 +393,6 @@ async fn heat_map(
         rows: within("rows", asked.rows.unwrap_or(BINS_DEFAULT), 1, BINS_MAX)?,
     };
     let answer = api.run(api.query.heat_map(&heat_map)).await?;
-    with_meta(answer, meta(None, freshness, started))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_follow_each_other_as_clocks_show_them() {
-        let berlin = TimeZone::get("Europe/Berlin").unwrap();
-        let hours = windows_after("2024-10-27T02:00:00+02:00", TimeUnit::Hour, &berlin, 2);
-        assert_eq!(hours, ["2024-10-27T02:00:00+01:00", "2024-10-27T03:00:00+01:00"]);
-        assert_eq!(windows_after("2024-02-28", TimeUnit::Day, &berlin, 2), ["2024-02-29", "2024-03-01"]);
-        assert_eq!(windows_after("2024-02-26", TimeUnit::Week, &berlin, 1), ["2024-03-04"]);
-        let hour_us = 3_600 * MICROS_PER_S;
-        let day = [start_us("2024-10-27", &berlin).unwrap(), start_us("2024-10-28", &berlin).unwrap()];
-        assert_eq!(day[1] - day[0], 25 * hour_us);
-        assert_eq!(start_us(&hours[0], &berlin).unwrap() - day[0], 3 * hour_us);
-    }
+    let meta = meta_of("events", answer.table_version, freshness, started);
+    with_meta(answer, meta)
 }

@@ -132,6 +132,11 @@ impl Api {
         }
     }
 
+    /// A report's answer now.
+    pub(crate) async fn report(&self, report: &Report) -> Result<Arc<Answer>, ApiError> {
+        self.answer(self.query.moment(report).await?.as_ref(), report).await
+    }
+
     /// A report's answer at a moment: known, or found out. Whoever asks the same meanwhile waits for the one answer.
     pub(crate) async fn answer(&self, moment: &dyn Moment, report: &Report) -> Result<Arc<Answer>, ApiError> {
         let key = AnswerKey::of(report, moment);

@@ -21,7 +21,9 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer};
+use tally_model::analysis::{
+    Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Percentiles, PercentilesAnswer, Sample, SampleAnswer,
+};
 use tally_model::report::{Answer, Report, ReportError};
 use tally_model::{CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Quarantined, Reason};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -102,6 +104,8 @@ pub trait Query: Send + Sync + 'static {
     async fn life(&self, id: EventId) -> Result<Life, QueryError>;
     async fn funnel(&self, asked: &Funnel) -> Result<FunnelAnswer, QueryError>;
     async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer, QueryError>;
+    async fn percentiles(&self, asked: &Percentiles) -> Result<PercentilesAnswer, QueryError>;
+    async fn sample(&self, asked: &Sample) -> Result<SampleAnswer, QueryError>;
     /// The newest events in quarantine.
     async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError>;
     /// The newest words about conversions.

@@ -2,8 +2,8 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use futures::StreamExt;
 use prometheus_client::registry::Registry;
-use serde_json::{Value, json};
-use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Step};
+use serde_json::{Map, Value, json};
+use tally_model::analysis::{Distribution, Step};
 use tally_model::report::AnswerMeta;
 use tower::ServiceExt;
 
@@ -83,11 +83,24 @@ impl Query for Fixed {
     }
 
     async fn funnel(&self, asked: &Funnel) -> Result<FunnelAnswer, QueryError> {
-        Ok(FunnelAnswer { steps: Step::all(&asked.steps, &vec![8; asked.steps.len()]), segments: Vec::new() })
+        let steps = Step::all(&asked.steps, &vec![8; asked.steps.len()]);
+        Ok(FunnelAnswer { steps, segments: Vec::new(), table_version: 7 })
     }
 
     async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer, QueryError> {
         Ok(HeatMapAnswer { columns: asked.columns, rows: asked.rows, ..HeatMapAnswer::default() })
+    }
+
+    async fn percentiles(&self, asked: &Percentiles) -> Result<PercentilesAnswer, QueryError> {
+        let percentiles = asked.percentiles.iter().map(|percentile| json!(percentile)).collect();
+        let group = asked.about.group_by.iter().map(|_| None).collect();
+        let one = Distribution { group, count: 4, sum: json!(10), percentiles, ..Distribution::default() };
+        Ok(PercentilesAnswer { groups: vec![one], source: "events", table_version: 7, warnings: Vec::new() })
+    }
+
+    async fn sample(&self, asked: &Sample) -> Result<SampleAnswer, QueryError> {
+        let row = Map::from_iter([("seed".to_owned(), json!(asked.seed))]);
+        Ok(SampleAnswer { rows: vec![row; asked.size], matching: 1_000, table_version: 7 })
     }
 
     async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError> {
@@ -322,9 +335,50 @@ async fn what_is_wrong_with_an_analysis_names_its_field_and_the_cure() {
         ("funnel", r#""steps":[{"kind":"click"}]"#, "steps"),
         ("funnel", r#""steps":[{"kind":"click"},{"kind":"sale"}]"#, "steps[1].kind"),
         ("heatmap", r#""columns":1000"#, "columns"),
+        ("percentiles", r#""property":"cost_micro""#, "property"),
+        ("percentiles", r#""property":"props.""#, "property"),
+        ("percentiles", r#""property":"cost_micros","percentiles":[50,101]"#, "percentiles[1]"),
+        ("percentiles", r#""property":"cost_micros","percentiles":[]"#, "percentiles"),
+        ("percentiles", r#""property":"cost_micros","group_by":["ad_id","day"]"#, "group_by[1]"),
+        ("percentiles", r#""property":"cost_micros","group_by":["ad_id","os","region","device"]"#, "group_by"),
+        ("percentiles", r#""property":"time_to_convert_s","group_by":["segment"]"#, "group_by[0]"),
+        (
+            "percentiles",
+            r#""property":"time_to_convert_s","filters":[{"field":"kind","values":["click"]}]"#,
+            "filters[0].field",
+        ),
+        ("sample", r#""size":10001"#, "size"),
+        ("sample", r#""seed":9007199254740992"#, "seed"),
+        ("series", r#""metric":"users","unit":"day""#, "metric"),
+        ("series", r#""metric":"clicks","unit":"minute""#, "unit"),
+        ("series", r#""metric":"clicks","unit":"day","windows":0"#, "windows"),
     ] {
         let (status, _, body) = send("POST", &format!("/v1/analyses/{path}"), &format!("{{{period},{rest}}}")).await;
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, body["field"].as_str()), (StatusCode::BAD_REQUEST, Some(field)), "{path} {rest}: {body}");
     }
+}
+
+#[tokio::test]
+async fn percentiles_come_by_name_and_a_sample_with_the_seed_that_draws_it_again() {
+    let period = r#""from":"2019-11-24T00:00:00Z","to":"2019-12-01T00:00:00Z""#;
+    let ask = async |path: &str, rest: &str| -> Value {
+        let (status, _, body) = send("POST", &format!("/v1/analyses/{path}"), &format!("{{{period}{rest}}}")).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    let answer =
+        ask("percentiles", r#","property":"props.price","percentiles":[50,99.9],"group_by":["country"]"#).await;
+    let row = json!({"country": null, "count": 4, "sum": 10, "average": 2.5, "least": null, "greatest": null, "p50": 50.0, "p99.9": 99.9});
+    assert_eq!(
+        (&answer["rows"], &answer["exact"], &answer["meta"]["table_version"]),
+        (&json!([row]), &json!(true), &json!(7))
+    );
+
+    let drawn = ask("sample", r#","size":3"#).await;
+    assert_eq!((drawn["rows"].as_array().unwrap().len(), &drawn["matching"]), (3, &json!(1_000)));
+    assert_eq!(drawn["rows"][0]["seed"], drawn["seed"]);
+    let again = ask("sample", &format!(r#","seed":{}"#, drawn["seed"])).await;
+    assert_eq!((again["rows"].as_array().unwrap().len(), &again["seed"]), (100, &drawn["seed"]));
+    assert_ne!(ask("sample", "").await["seed"], drawn["seed"], "a seed that nobody gave is a new one");
 }

@@ -11,11 +11,14 @@ mod item;
 mod life;
 mod moment;
 mod past;
+mod percentiles;
 mod plan;
+mod props;
 mod provider;
 mod quarantine;
 mod recount;
 mod report;
+mod sample;
 mod small_groups;
 mod users;
 

@@ -19,3 +19,6 @@ pub use engine::{Sql, SqlLimits};
 pub use error::SqlError;
 pub use rows::Rows;
 pub use session::SqlSession;
+
+pub(crate) use functions::id_text;
+pub(crate) use views::HIDDEN;

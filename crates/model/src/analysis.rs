@@ -3,6 +3,9 @@
 mod ab_test;
 mod forecast;
 mod funnel;
+mod percentiles;
+mod sample;
+mod series;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +14,9 @@ use crate::report::{FilterRequest, Report, ReportError, ReportRequest};
 pub use ab_test::{AbTest, AbTestAnswer, Comparison, SampleRatio, Variant};
 pub use forecast::{Backtest, Expected, Forecast, forecast};
 pub use funnel::{Furthest, Step};
+pub use percentiles::{Distribution, Percentiles, PercentilesAnswer, Property, rank_of};
+pub use sample::{Sample, SampleAnswer, draw};
+pub use series::{Position, Trend, moving_average, seasonal, trend};
 
 /// Which events an analysis is about: part of every analysis's request.
 #[derive(Debug, Clone)]
@@ -54,6 +60,9 @@ pub struct HeatMapAnswer {
     /// Counted clicks without one, or with one that is no fraction of the ad.
     pub without_position: u64,
     pub bins: Vec<Bin>,
+    /// The version of `events` that all of it is as of.
+    #[serde(skip)]
+    pub table_version: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -80,6 +89,9 @@ pub struct Funnel {
 pub struct FunnelAnswer {
     pub steps: Vec<Step>,
     pub segments: Vec<Segment>,
+    /// The version of `events` that all of it is as of.
+    #[serde(skip)]
+    pub table_version: i64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -22,6 +22,7 @@ const SEGMENTS_MAX: usize = 1_000;
 impl Queries {
     /// Bins of clicks at places from 0 to 1 across the ad.
     pub async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer> {
+        self.refuse_small(&asked.about, None).await?;
         let view = self.current();
         let clicks = is_counted().and(ident("kind").eq(lit(Kind::Click.as_str())));
         let rows = self.source_rows(&view, Source::Events, &asked.about)?.filter(clicks)?;
@@ -36,7 +37,12 @@ impl Queries {
         let groups = vec![bin("x", asked.columns)?.alias("column"), bin("y", asked.rows)?.alias("row")];
         let counted = rows.aggregate(groups, vec![count(lit(1_i64)).alias("clicks")])?;
         let sorted = counted.sort(vec![ident("row").sort(true, false), ident("column").sort(true, false)])?;
-        let mut answer = HeatMapAnswer { columns: asked.columns, rows: asked.rows, ..HeatMapAnswer::default() };
+        let mut answer = HeatMapAnswer {
+            columns: asked.columns,
+            rows: asked.rows,
+            table_version: view.events_version(),
+            ..HeatMapAnswer::default()
+        };
         for batch in sorted.collect().await? {
             let column = |name: &str| named(&batch, name);
             let (columns, rows, clicks) = (column("column")?, column("row")?, column("clicks")?);
@@ -59,6 +65,7 @@ impl Queries {
 
     /// How far each person came, over all and by segment.
     pub async fn funnel(&self, asked: &Funnel) -> Result<FunnelAnswer> {
+        self.refuse_small(&asked.about, asked.segment).await?;
         let view = self.current();
         let mut all = self.reached(&view, asked, None).await?;
         let nobody = || vec![0; asked.steps.len()];
@@ -72,6 +79,7 @@ impl Queries {
         Ok(FunnelAnswer {
             steps: Step::all(&asked.steps, &total),
             segments: segments.into_iter().map(segment).collect(),
+            table_version: view.events_version(),
         })
     }
 
@@ -161,6 +169,6 @@ fn tell(
     Ok(())
 }
 
-fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::ArrayRef> {
+pub(super) fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::ArrayRef> {
     batch.column_by_name(name).ok_or_else(|| LakeError::Damaged { what: format!("the answer has no column {name}") })
 }

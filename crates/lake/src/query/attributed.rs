@@ -56,7 +56,7 @@ impl Queries {
     }
 
     /// One row for each approved transaction that is owed to something and booked within the report's time.
-    fn owed(&self, view: &LakeView, report: &Report, booking: Booking) -> Result<DataFrame> {
+    pub(super) fn owed(&self, view: &LakeView, report: &Report, booking: Booking) -> Result<DataFrame> {
         let within = |column: &str| ident(column).gt_eq(time(report.from_us)).and(ident(column).lt(time(report.to_us)));
         let rows = self.table(&view.attributions, &[])?.filter(ident("touch_id").is_not_null())?;
         // All words about a transaction are needed to tell its first and its last; they name one click.
@@ -70,7 +70,9 @@ impl Queries {
         };
         let order = || ["received_at", "partition", "offset"].map(|name| ident(name).sort(true, true)).to_vec();
         let last = |name: &str| last_value(ident(name), order()).alias(name);
-        let mut columns = vec![min(ident("occurred_at")).alias("converted_at")];
+        // All words name one touch, so the least time belongs to the first.
+        let first = |name: &str, alias: &str| min(ident(name)).alias(alias);
+        let mut columns = vec![first("occurred_at", "converted_at"), first("time_to_convert_s", "time_to_convert_s")];
         columns.extend(["status", REVENUE, "currency", "touched_at"].map(last));
         columns
             .extend(dimensions(report).iter().filter(|own| **own != Dimension::Currency).map(|own| last(own.as_str())));

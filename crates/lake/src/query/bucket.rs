@@ -27,7 +27,11 @@ pub(crate) fn window_start_us(unit: TimeUnit, zone: &TimeZone, at_us: i64) -> i6
     if unit == TimeUnit::Hour {
         // By subtraction, so that the hour that DST repeats stays two hours.
         let into_hour = i64::from(local.minute()) * 60 + i64::from(local.second());
-        return (at_us - at_us.rem_euclid(1_000_000)) - into_hour * 1_000_000;
+        let start_us = (at_us - at_us.rem_euclid(1_000_000)) - into_hour * 1_000_000;
+        // Where clocks change by half an hour, they do so within an hour, and what follows is a shorter one.
+        let Ok(start) = Timestamp::from_microsecond(start_us) else { return start_us };
+        let changes = zone.following(start).map(|change| change.timestamp()).take_while(|change| *change <= at);
+        return changes.last().unwrap_or(start).as_microsecond();
     }
     let first_day = match unit {
         TimeUnit::Week => {
@@ -136,6 +140,24 @@ mod tests {
             let zone = TimeZone::get(zone).unwrap();
             assert_eq!(next_window_us(unit, &zone, us(from)), us(next), "{unit:?} after {from}");
         }
+    }
+
+    /// Lord Howe Island changes its clocks by half an hour: from 2:00 back to 1:30, and from 2:00 on to 2:30.
+    #[test]
+    fn an_hour_in_which_clocks_change_by_half_an_hour_is_two_windows_that_do_not_overlap() {
+        let howe = "Australia/Lord_Howe";
+        check(TimeUnit::Hour, howe, "2024-04-06T14:59:59Z", "2024-04-06T14:00:00Z");
+        check(TimeUnit::Hour, howe, "2024-04-06T15:00:00Z", "2024-04-06T15:00:00Z");
+        check(TimeUnit::Hour, howe, "2024-04-06T15:29:00Z", "2024-04-06T15:00:00Z");
+        check(TimeUnit::Hour, howe, "2024-04-06T15:30:00Z", "2024-04-06T15:30:00Z");
+        check(TimeUnit::Hour, howe, "2024-10-05T15:29:00Z", "2024-10-05T14:30:00Z");
+        check(TimeUnit::Hour, howe, "2024-10-05T15:30:00Z", "2024-10-05T15:30:00Z");
+        check(TimeUnit::Hour, howe, "2024-10-05T15:59:00Z", "2024-10-05T15:30:00Z");
+        check(TimeUnit::Hour, howe, "2024-10-05T16:00:00Z", "2024-10-05T16:00:00Z");
+        let zone = TimeZone::get(howe).unwrap();
+        let us = |text: &str| text.parse::<Timestamp>().unwrap().as_microsecond();
+        assert_eq!(next_window_us(TimeUnit::Hour, &zone, us("2024-04-06T14:00:00Z")), us("2024-04-06T15:00:00Z"));
+        assert_eq!(next_window_us(TimeUnit::Hour, &zone, us("2024-04-06T15:00:00Z")), us("2024-04-06T15:30:00Z"));
     }
 
     #[test]

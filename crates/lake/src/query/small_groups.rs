@@ -10,14 +10,14 @@ use std::borrow::Cow;
 
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
-use tally_model::report::{Base, Filter, GroupBy, Measure, Metric, Report};
+use tally_model::report::{Base, Filter, GroupBy, Measure, Metric, Report, ReportError};
 use tally_model::{Dimension, Kind};
 
 use super::Queries;
 use super::item::Item;
 use super::moment::Moment;
 use super::report::GROUPS_MAX;
-use crate::error::Result;
+use crate::error::{LakeError, Result};
 
 /// In the place of an audience that is too small to be told. No value of an event: those have no brackets.
 const OTHER: &str = "(other)";
@@ -26,6 +26,40 @@ impl Queries {
     /// The report that the engine is asked for a report.
     pub(super) fn made_of(&self, report: &Report) -> Report {
         SmallGroups::of(report, self.audience_people_min).map_or_else(|| report.clone(), |small| small.report)
+    }
+
+    /// Refuses a question about an audience, beside reports, where any group of it is small: what it tells cannot be told
+    /// together with others.
+    pub(super) async fn refuse_small(&self, about: &Report, by: Option<Dimension>) -> Result<()> {
+        let dimensions = about.group_by.iter().filter_map(|group| match group {
+            GroupBy::Dimension(dimension) => Some(*dimension),
+            GroupBy::Time(_) => None,
+        });
+        let mut dimensions: Vec<Dimension> = dimensions.chain(by).collect();
+        dimensions.dedup();
+        let is_about_audience = dimensions.iter().any(|dimension| dimension.is_audience())
+            || about.filters.iter().any(|filter| filter.dimension.is_audience());
+        if self.audience_people_min == 0 || !is_about_audience {
+            return Ok(());
+        }
+        let sizes = Report {
+            metrics: vec![Metric::Users],
+            group_by: dimensions.into_iter().map(GroupBy::Dimension).collect(),
+            order_by: Vec::new(),
+            limit: GROUPS_MAX,
+            attribution: None,
+            fill: None,
+            ..about.clone()
+        };
+        let warning = warning(self.audience_people_min);
+        if !self.report(&sizes).await?.meta.warnings.contains(&warning) {
+            return Ok(());
+        }
+        Err(LakeError::Report(ReportError {
+            field: "group_by".to_owned(),
+            what: format!("some of the audiences have fewer than {} people", self.audience_people_min),
+            cure: "group and filter by less, or ask about a longer time".to_owned(),
+        }))
     }
 
     /// The report with filters by large segments only. An event has several, so their groups cannot be chosen from afterwards.

@@ -37,7 +37,7 @@ pub(super) fn register(context: &SessionContext) {
 }
 
 /// The 16 bytes of an id as the text that it is known by.
-pub(super) fn id_text() -> ScalarUDF {
+pub(crate) fn id_text() -> ScalarUDF {
     let text = |arguments: &[ColumnarValue]| {
         let arrays = ColumnarValue::values_to_arrays(arguments)?;
         let ids = arrays[0].as_binary_opt::<i32>();

@@ -38,7 +38,7 @@ const MONEY: DataType = DataType::Decimal128(38, 0);
 /// Columns of `events` that are shown under another name: these are words of SQL.
 const RENAMED: [(&str, &str); 2] = [("partition", "log_partition"), ("offset", "log_offset")];
 /// Hashes of people are for no one to read.
-const HIDDEN: [&str; 2] = ["user_hash", "ip_hash"];
+pub(crate) const HIDDEN: [&str; 2] = ["user_hash", "ip_hash"];
 
 impl Relation {
     pub fn public_names() -> Vec<String> {

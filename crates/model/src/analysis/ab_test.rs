@@ -6,6 +6,7 @@ use statrs::distribution::{ChiSquared, ContinuousCDF, Normal};
 /// Below this chance of a split that came about honestly, something else chose who saw what (Fabijan et al. 2019, "Diagnosing
 /// Sample Ratio Mismatch in Online Controlled Experiments").
 const MISMATCH_P: f64 = 0.001;
+const NO_DIFFERENCE: &str = "no_difference_shown";
 
 /// Successes of trials by variant, one of which the others are compared with.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct AbTest {
 pub struct AbTestAnswer {
     pub variants: Vec<Variant>,
     pub tests: Vec<Comparison>,
+    /// `holm` where more than one variant is tested against the control: verdicts go by `p_value_adjusted` then. Null with one.
+    pub correction: Option<&'static str>,
     /// Null where there is nothing to split.
     pub sample_ratio: Option<SampleRatio>,
 }
@@ -39,8 +42,10 @@ pub struct Comparison {
     pub value: String,
     /// With the pooled variance.
     pub z: Option<f64>,
-    /// Two-sided.
+    /// Two-sided, of this variant alone.
     pub p_value: Option<f64>,
+    /// The same among all variants that are tested: of many, one is below any bound by chance. With one test it is `p_value`.
+    pub p_value_adjusted: Option<f64>,
     /// Of the rates: this variant's less the control's.
     pub difference: Option<f64>,
     /// Of the difference, with the variances of each (Wald).
@@ -68,9 +73,15 @@ impl AbTest {
             });
             Comparison { value: value.clone(), ..figures.unwrap_or_else(Comparison::unknown) }
         });
+        let mut tests: Vec<_> = tests.collect();
+        adjust(&mut tests);
+        for test in &mut tests {
+            test.verdict = verdict(test, self.confidence);
+        }
         AbTestAnswer {
             variants: self.variants.iter().map(variant).collect(),
-            tests: tests.collect(),
+            correction: (tests.len() > 1).then_some("holm"),
+            tests,
             sample_ratio: self.sample_ratio(),
         }
     }
@@ -99,11 +110,32 @@ impl Comparison {
             value: String::new(),
             z: None,
             p_value: None,
+            p_value_adjusted: None,
             difference: None,
             interval: None,
             power: None,
-            verdict: "no_difference_shown",
+            verdict: NO_DIFFERENCE,
         }
+    }
+}
+
+/// Holm's step-down correction (1979): with it, the chance that any variant that is no different gets a verdict stays below what
+/// one test alone would have.
+fn adjust(tests: &mut [Comparison]) {
+    let mut by_p: Vec<&mut Comparison> = tests.iter_mut().filter(|test| test.p_value.is_some()).collect();
+    by_p.sort_by(|a, b| a.p_value.unwrap_or(1.0).total_cmp(&b.p_value.unwrap_or(1.0)));
+    let (all, mut least) = (by_p.len(), 0.0_f64);
+    for (at, test) in by_p.into_iter().enumerate() {
+        least = least.max(test.p_value.unwrap_or(1.0) * (all - at) as f64).min(1.0);
+        test.p_value_adjusted = Some(least);
+    }
+}
+
+fn verdict(test: &Comparison, confidence: f64) -> &'static str {
+    match (test.p_value_adjusted, test.difference) {
+        (Some(p_value), Some(difference)) if p_value < 1.0 - confidence && difference > 0.0 => "better",
+        (Some(p_value), Some(_)) if p_value < 1.0 - confidence => "worse",
+        _ => NO_DIFFERENCE,
     }
 }
 
@@ -123,13 +155,7 @@ fn compare(control: (u64, u64), variant: (u64, u64), confidence: f64) -> Option<
     let critical = normal.inverse_cdf(0.5 + confidence / 2.0);
     let z = is_sound.then(|| difference / pooled_error);
     let p_value = z.map(|z| 2.0 * normal.sf(z.abs()));
-    let verdict = match p_value {
-        Some(p_value) if p_value < 1.0 - confidence && difference > 0.0 => "better",
-        Some(p_value) if p_value < 1.0 - confidence => "worse",
-        _ => "no_difference_shown",
-    };
     Some(Comparison {
-        value: String::new(),
         z,
         p_value,
         difference: Some(difference),
@@ -138,7 +164,7 @@ fn compare(control: (u64, u64), variant: (u64, u64), confidence: f64) -> Option<
             let shift = difference.abs() / error;
             normal.cdf(shift - critical) + normal.cdf(-shift - critical)
         }),
-        verdict,
+        ..Comparison::unknown()
     })
 }
 
@@ -162,6 +188,26 @@ mod tests {
         assert_eq!(found.verdict, "no_difference_shown");
         assert_eq!(test((10_000, 350), (10_000, 450)).tests[0].verdict, "better");
         assert_eq!(test((10_000, 450), (10_000, 350)).tests[0].verdict, "worse");
+    }
+
+    /// `statsmodels.stats.multitest.multipletests([0.01, 0.04, 0.03, 0.9], method='holm')`: 0.04, 0.09, 0.09, 0.9.
+    #[test]
+    fn of_many_variants_chance_makes_none_better() {
+        let of = |p_value| Comparison { p_value, ..Comparison::unknown() };
+        let mut tests = [Some(0.01), None, Some(0.04), Some(0.03), Some(0.9)].map(of);
+        adjust(&mut tests);
+        let adjusted = tests.map(|test| test.p_value_adjusted.map(|p| (p * 1e6).round() / 1e6));
+        assert_eq!(adjusted, [Some(0.04), None, Some(0.09), Some(0.09), Some(0.9)]);
+        // On its own it would be better; among four it is not.
+        let named = |name: &str, successes| (name.to_owned(), 10_000, successes);
+        let mut variants = vec![named("a", 400), named("b", 465)];
+        let verdicts = |variants: &[(String, u64, u64)]| {
+            let answer = AbTest { variants: variants.to_vec(), control: "a".to_owned(), confidence: 0.95 }.answer();
+            (answer.correction, answer.tests[0].verdict)
+        };
+        assert_eq!(verdicts(&variants), (None, "better"));
+        variants.extend([named("c", 400), named("d", 401), named("e", 399)]);
+        assert_eq!(verdicts(&variants), (Some("holm"), "no_difference_shown"));
     }
 
     #[test]

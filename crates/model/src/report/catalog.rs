@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Dimension, GroupBy, Measure, Metric, TimeUnit};
+use crate::analysis::Property;
 use crate::{Kind, Users, View};
 
 /// All that reports know, as data.
@@ -11,6 +12,9 @@ pub struct Catalog {
     pub metrics: Vec<MetricEntry>,
     pub dimensions: Vec<DimensionEntry>,
     pub time_units: Vec<&'static str>,
+    /// Numbers that percentiles are told of; `NAME` is the sender's.
+    pub properties: Vec<&'static str>,
+    pub analyses: Vec<AnalysisEntry>,
 }
 
 #[derive(Debug, Serialize)]
@@ -33,6 +37,51 @@ pub struct DimensionEntry {
     pub views: Vec<&'static str>,
 }
 
+/// What `POST /v1/analyses/..` answers.
+#[derive(Debug, Serialize)]
+pub struct AnalysisEntry {
+    pub name: &'static str,
+    pub answers: &'static str,
+    /// Who defines it so.
+    pub definition: &'static str,
+}
+
+const ANALYSES: [AnalysisEntry; 9] = [
+    AnalysisEntry {
+        name: "ab-test",
+        answers: "whether a rate differs between variants: z, p, interval of the difference, power, sample ratio",
+        definition: "two-proportion z-test; Holm (1979) for several variants; Fabijan et al. (2019) for the sample ratio",
+    },
+    AnalysisEntry { name: "compare", answers: "metrics of one period beside another, by group", definition: OWN },
+    AnalysisEntry {
+        name: "forecast",
+        answers: "what a sum comes to in the next hours, days or weeks, with an interval and a backtest",
+        definition: "ETS(A,Ad,A) (Hyndman et al. 2008)",
+    },
+    AnalysisEntry {
+        name: "funnel",
+        answers: "how many people went from step to step, in order and in time",
+        definition: OWN,
+    },
+    AnalysisEntry { name: "heatmap", answers: "where on an ad people clicked, in a grid", definition: OWN },
+    AnalysisEntry {
+        name: "percentiles",
+        answers: "how a number is distributed: percentiles, count, sum, average, by group",
+        definition: "nearest rank, exact",
+    },
+    AnalysisEntry {
+        name: "sample",
+        answers: "raw events, drawn uniformly, the same for the same seed",
+        definition: "those with the smallest hashes of their places in the log",
+    },
+    AnalysisEntry {
+        name: "series",
+        answers: "a sum over time, its moving average, its linear trend, its index by hour and weekday",
+        definition: "ordinary least squares; means of seasons",
+    },
+    AnalysisEntry { name: "top", answers: "the values of a dimension with most of a metric", definition: OWN },
+];
+
 const MRC: &str = "MRC Invalid Traffic Detection and Filtration Standards Addendum (2020)";
 const IAB: &str = "IAB glossary of digital advertising terms";
 const OWN: &str = "Tally: docs/api.md";
@@ -47,6 +96,8 @@ impl Catalog {
             metrics: Metric::all().map(MetricEntry::of).collect(),
             dimensions: Dimension::ALL.map(dimension).into(),
             time_units: TimeUnit::ALL.map(|unit| GroupBy::Time(unit).as_str()).into(),
+            properties: Property::NAMES.into(),
+            analyses: ANALYSES.into(),
         }
     }
 }

@@ -12,8 +12,15 @@ pub struct ReportError {
     pub cure: String,
 }
 
+impl ReportError {
+    /// An unknown name, with the nearest known one where there is one, else all of them.
+    pub fn unknown(field: impl Into<String>, name: &str, known: Vec<&str>) -> Self {
+        unknown(field.into(), name, known)
+    }
+}
+
 /// An unknown name, with the nearest known one where there is one, else all of them.
-pub(super) fn unknown(field: String, name: &str, known: Vec<&'static str>) -> ReportError {
+pub(super) fn unknown(field: String, name: &str, known: Vec<&str>) -> ReportError {
     // What is longer than any name is none that was mistyped.
     let characters = Some(name.chars().count()).filter(|count| *count <= QUOTE_CHARS_MAX);
     let nearest = characters.and_then(|count| {

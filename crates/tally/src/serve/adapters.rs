@@ -7,7 +7,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tally_api::{Freshness, Moment, Query, QueryError, SqlQuestion, Table};
 use tally_lake::{FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimits, WantedSightings, encode_answer};
-use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer};
+use tally_model::analysis::{
+    Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Percentiles, PercentilesAnswer, Sample, SampleAnswer,
+};
 use tally_model::report::{Answer, Report};
 use tally_model::{
     Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Partition, Positions,
@@ -185,6 +187,14 @@ impl Query for LakeQuery {
 
     async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer, QueryError> {
         self.queries.heat_map(asked).await.map_err(query_error)
+    }
+
+    async fn percentiles(&self, asked: &Percentiles) -> Result<PercentilesAnswer, QueryError> {
+        self.queries.percentiles(asked).await.map_err(query_error)
+    }
+
+    async fn sample(&self, asked: &Sample) -> Result<SampleAnswer, QueryError> {
+        self.queries.sample(asked).await.map_err(query_error)
     }
 
     async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError> {

@@ -11,6 +11,7 @@ mod crash;
 mod dashboard;
 mod door;
 mod exports;
+mod independent;
 mod keys;
 mod landing;
 mod limits;

@@ -10,13 +10,18 @@ use serde_json::{Map, Value, json};
 use super::server::{BINARY, Server, metric};
 
 /// The folder with the data, beside the checkout; where it is missing these tests have nothing to test.
-fn data() -> Option<PathBuf> {
+pub fn data() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     if folder.join("to_ndjson.py").is_file() {
         return Some(folder);
     }
     eprintln!("SKIPPED: no real ad data in ../shared/data beside this checkout; it is not ours to distribute");
     None
+}
+
+/// All events of a set, as JSON.
+pub fn events(data: &Path, set: &str) -> Vec<Value> {
+    Lines::of(data, set).0.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 struct Lines(Vec<String>);
