@@ -89,10 +89,21 @@ export function select(label, options, value, onchange, { hidden = false } = {})
 }
 
 export function segmented(label, options, value, onchange) {
-  const buttons = options.map(([key, text]) =>
-    h("button", { type: "button", "aria-pressed": String(key === value), onclick: () => onchange(key) }, text),
+  const buttons = options.map(([key, ...content]) =>
+    h("button", { type: "button", "aria-pressed": String(key === value), onclick: () => onchange(key) }, content),
   );
   return h("div", { class: "segmented", role: "group", "aria-label": label }, buttons);
+}
+
+/** The first rows, and all of them for who wants them: a page of hundreds hides what stands below it. */
+export function folded(rows, shown, draw) {
+  const place = h("div", {});
+  const show = (some) => {
+    const rest = rows.length - some.length;
+    replace(place, draw(some), rest > 0 && h("button", { type: "button", class: "button quiet more", onclick: () => (show(rows), place.querySelector(".table-wrap")?.focus()) }, `Show all ${rows.length}`));
+  };
+  show(rows.slice(0, rows.length > shown + 2 ? shown : rows.length));
+  return place;
 }
 
 /** A table that sorts by its headers. Columns: {key, title, text(row), sort(row), cell(row), class}. */
@@ -101,7 +112,7 @@ export function table(columns, rows, { caption, sort, onsort, foot = null, rowCl
     const isSorted = sort && sort.key === column.key;
     const direction = isSorted ? (sort.desc ? "descending" : "ascending") : null;
     const turn = () => onsort({ key: column.key, desc: isSorted ? !sort.desc : column.number !== false });
-    const title = onsort && column.sort !== null ? h("button", { type: "button", class: "sorter", onclick: turn }, column.title, h("span", { class: "arrow", "aria-hidden": "true" }, isSorted ? (sort.desc ? "↓" : "↑") : "")) : column.title;
+    const title = onsort && column.sort !== null ? h("button", { type: "button", class: "sorter", onclick: turn }, column.title, isSorted && h("span", { class: "arrow", "aria-hidden": "true" }, sort.desc ? "↓" : "↑")) : column.title;
     return h("th", { scope: "col", class: classOf(column), "aria-sort": direction }, title);
   });
   const line = (row, at) =>

@@ -3,6 +3,7 @@
 import { bar, timeChart } from "../charts.js";
 import { ask, query } from "../api.js";
 import { csvButton, empty, h, into, panel, replace, segmented, table } from "../dom.js";
+import { amounts, figure, queryMoney, severalCurrencies, source } from "../figures.js";
 import * as format from "../format.js";
 import { asQuestion, bucketStart, buckets } from "../range.js";
 
@@ -91,7 +92,7 @@ function livePanel(at) {
               { key: "bar", title: "", class: "bar-cell", cell: (row) => bar(row[windowName].received / most) },
               { key: "received", title: "Received", text: (row) => format.count(row[windowName].received) },
               { key: "clicks", title: "Clicks", text: (row) => format.count(row[windowName].clicks) },
-              { key: "spend", title: "Spend", text: (row) => format.money(row[windowName].cost_micros, null, { small: true }) },
+              { key: "ctr", title: "CTR", text: (row) => format.ratio(row[windowName].impressions ? row[windowName].clicks / row[windowName].impressions : null) },
             ],
             rows,
             { caption: "The busiest campaigns now" },
@@ -156,10 +157,11 @@ function truthPanel(at) {
 }
 
 async function cards(at) {
-  const { rows, meta } = await query({ metrics: METRICS, ...asQuestion(at.range) }, at.signal);
-  const row = rows[0] || {};
+  const { rows, meta, currencies } = await queryMoney({ metrics: METRICS, ...asQuestion(at.range) }, at.signal);
+  const row = rows[0] || { money: {} };
   const all = (klass) => KINDS.reduce((sum, kind) => sum + (row[`${klass}${kind}`] || 0), 0);
-  const mixed = (meta.warnings || []).length > 0;
+  // What came back of what was spent is a figure of one currency.
+  const roas = currencies.length > 1 || row.roas === null || row.roas === undefined ? "" : `ROAS ${format.metric("roas", row.roas)}`;
   const share = (part) => (all("gross_") ? `${format.ratio(part / all("gross_"), 1)} of received` : "");
   const items = [
     ["Received", format.count(all("gross_")), "all that came in", "gross"],
@@ -169,13 +171,12 @@ async function cards(at) {
     ["Impressions", format.count(row.impressions), "counted", "impressions"],
     ["Clicks", format.count(row.clicks), `CTR ${format.ratio(row.ctr)}`, "clicks"],
     ["Conversions", format.count(row.conversions), `CVR ${format.ratio(row.cvr)}`, "conversions"],
-    ["Spend", format.money(row.cost_micros, null, { small: true }), mixed ? "in several currencies, added up" : "", "spend"],
-    ["Revenue", format.money(row.revenue_micros, null, { small: true }), row.roas === null || row.roas === undefined ? "" : `ROAS ${format.metric("roas", row.roas)}`, "revenue"],
+    ["Spend", amounts(row.money.cost_micros, { small: true }), "", "spend"],
+    ["Revenue", amounts(row.money.revenue_micros, { small: true }), roas, "revenue"],
   ];
   const cardOf = ([name, value, note, key]) => h("div", { class: `card card-${key}` }, h("span", { class: "card-name" }, name), h("b", { "data-figure": key }, value), h("span", { class: "note" }, note));
-  const provenance = h("p", { class: "provenance" }, `From ${meta.source}, version ${meta.table_version}`, meta.watermark && `, complete up to ${format.time(Date.parse(meta.watermark), at.range.zone)}`, `, in ${format.duration(meta.elapsed_ms / 1_000)}.`);
   if (!all("gross_")) return empty("No event in this period.", "Choose a longer one above, or send some: tally demo shows what that looks like.");
-  return [h("div", { class: "card-row" }, items.map(cardOf)), provenance];
+  return [h("div", { class: "card-row" }, items.map(cardOf)), h("div", { class: "provenance" }, h("p", {}, source(at, meta)), severalCurrencies(currencies))];
 }
 
 async function series(at) {
@@ -197,7 +198,7 @@ async function series(at) {
 }
 
 async function campaigns(at) {
-  const { rows } = await query({ metrics: ["clicks", "impressions", "ctr", "cost_micros"], group_by: ["campaign_id"], order_by: [{ field: "clicks", desc: true }], limit: 8, ...asQuestion(at.range) }, at.signal);
+  const { rows } = await queryMoney({ metrics: ["clicks", "impressions", "ctr", "cost_micros"], group_by: ["campaign_id"], order_by: [{ field: "clicks", desc: true }], limit: 8, ...asQuestion(at.range) }, at.signal);
   if (!rows.length) return empty("No campaign in this period.");
   const most = Math.max(...rows.map((row) => row.clicks), 1);
   return table(
@@ -206,7 +207,7 @@ async function campaigns(at) {
       { key: "bar", title: "", class: "bar-cell", cell: (row) => bar(row.clicks / most, "c4") },
       { key: "clicks", title: "Clicks", text: (row) => format.count(row.clicks) },
       { key: "ctr", title: "CTR", text: (row) => format.ratio(row.ctr) },
-      { key: "cost", title: "Spend", text: (row) => format.money(row.cost_micros, null, { small: true }) },
+      { key: "cost", title: "Spend", cell: (row) => figure(row, "cost_micros", { small: true }) },
     ],
     rows,
     { caption: "Campaigns by clicks" },
