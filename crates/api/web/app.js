@@ -127,12 +127,12 @@ function freshness(pill, zone) {
   const words = {
     live: ["live", "live"],
     connecting: ["waiting", "connecting…"],
-    reconnecting: ["away", "no connection, trying again"],
-    stale: ["away", "no news for seconds"],
+    reconnecting: ["away", "no connection", ", trying again"],
+    stale: ["away", "no news", " for some seconds"],
   };
-  const [kind, text] = words[live.state];
+  const [kind, text, more] = words[live.state];
   pill.className = `pill ${kind}`;
-  replace(pill, text, kind === "live" && live.frame && h("span", { class: "pill-time" }, format.clock(live.frame.at_ms, zone)));
+  replace(pill, h("span", {}, text, more && h("span", { class: "pill-more" }, more)), kind === "live" && live.frame && h("span", { class: "pill-time" }, format.clock(live.frame.at_ms, zone)));
 }
 
 function mark() {

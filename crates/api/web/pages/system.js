@@ -8,7 +8,7 @@ import * as format from "../format.js";
 const EVERY = 5_000;
 /** What was seen since the page was opened: five minutes. */
 const SEEN_MAX = 60;
-const TABLES = { events: "Events, each with its verdict", rollups: "Rollups, sums by minute to month", attributions: "Attributions of conversions" };
+const TABLES = { events: ["Events", "Delta table, each event with its verdict"], rollups: ["Rollups", "Delta table, sums by minute, hour, day, month"], attributions: ["Attributions", "Delta table, what conversions are owed to"] };
 /** Figures that lag by more are old. */
 const OLD_S = 30;
 
@@ -115,7 +115,7 @@ function headline(seen, age) {
 /** Where the bytes are. */
 function storage(now) {
   const { all, of, sum } = reader(now);
-  const rows = all("tally_lake_size_bytes").map(({ labels: { table: name }, value: bytes }) => ({ name: TABLES[name] || name, kind: "Delta table", rows: of("tally_lake_rows", name), files: of("tally_lake_files", name), bytes }));
+  const rows = all("tally_lake_size_bytes").map(({ labels: { table: name }, value: bytes }) => ({ name: TABLES[name]?.[0] || name, kind: TABLES[name]?.[1] || "Delta table", rows: of("tally_lake_rows", name), files: of("tally_lake_files", name), bytes }));
   rows.push({ name: "Journal", kind: "log, counted records included", rows: null, files: null, bytes: sum("tally_journal_kept_bytes") });
   rows.push({ name: "Exports", kind: "answers, for a day", rows: null, files: sum("tally_exports_kept"), bytes: sum("tally_exports_kept_bytes") });
   const most = Math.max(...rows.map((row) => row.bytes || 0), 1);
@@ -124,17 +124,16 @@ function storage(now) {
   body.append(
     table(
       [
-        { key: "name", title: "What", number: false, text: (row) => row.name },
-        { key: "kind", title: "Kind", number: false, text: (row) => row.kind },
-        { key: "tier", title: "Tier", number: false, text: () => "local" },
-        { key: "bar", title: "", class: "bar-cell", cell: (row) => bar((row.bytes || 0) / most, "c1") },
+        { key: "name", title: "What", number: false, cell: (row) => [h("div", {}, row.name), h("div", { class: "note" }, row.kind)] },
         { key: "bytes", title: "On disk", text: (row) => format.bytes(row.bytes) },
+        { key: "bar", title: "", class: "bar-cell", cell: (row) => bar((row.bytes || 0) / most, "c1") },
+        { key: "tier", title: "Tier", number: false, text: () => "local" },
         { key: "files", title: "Files", text: (row) => format.count(row.files) },
         { key: "rows", title: "Rows", text: (row) => format.count(row.rows) },
         { key: "each", title: "Bytes a row", text: (row) => (row.rows ? format.short(row.bytes / row.rows) : "–") },
       ],
       rows,
-      { caption: "Storage by place", foot: h("tfoot", {}, h("tr", {}, h("th", { scope: "row", class: "text" }, "All of these"), h("td", {}), h("td", {}), h("td", {}), h("td", { class: "number" }, format.bytes(total)), h("td", {}), h("td", {}), h("td", {}))) },
+      { caption: "Storage by place", foot: h("tfoot", {}, h("tr", {}, h("th", { scope: "row", class: "text" }, "All of these"), h("td", { class: "number" }, format.bytes(total)), h("td", { colspan: 5 }))) },
     ),
     h("p", { class: "note" }, "Tables as of their newest version, measured after each round of merging; files that nothing names any more go later."),
   );
