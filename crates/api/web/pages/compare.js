@@ -113,14 +113,17 @@ function drawn(one) {
 const points = (value) => `${format.signed(value * 100)} percentage points`;
 const probability = (value) => (value === null || value === undefined ? "–" : value < 0.001 ? "< 0.001" : value.toFixed(3));
 
+/** How often a difference as large as this would show if there were none. */
+const chance = (p) => `If they were alike, a difference as large would show in ${p < 0.001 ? `less than ${format.ratio(0.001, 1)}` : format.ratio(p, 1)} of tests.`;
+
 /** What a test says, for people who do not test every day. */
 function words(one, metric, variants, control) {
   const name = h("strong", {}, format.shortId(one.value));
   const rate = (value) => format.ratio(variants.get(value)?.rate);
   const seen = ` (${rate(one.value)} against ${rate(control)} of ${format.shortId(control)})`;
   const between = one.interval && one.interval.every((end) => end !== null) ? `; the true difference lies between ${points(one.interval[0])} and ${points(one.interval[1])}, with 95 % confidence` : "";
-  if (one.verdict === "better") return [name, ` has a higher ${metric.toUpperCase()} than the control${seen}${between}. That is very unlikely to be chance.`];
-  if (one.verdict === "worse") return [name, ` has a lower ${metric.toUpperCase()} than the control${seen}${between}. That is very unlikely to be chance.`];
+  if (one.verdict === "better") return [name, ` has a higher ${metric.toUpperCase()} than the control${seen}${between}. ${chance(one.p_value)}`];
+  if (one.verdict === "worse") return [name, ` has a lower ${metric.toUpperCase()} than the control${seen}${between}. ${chance(one.p_value)}`];
   const power = one.power !== null && one.power !== undefined && one.power < 0.8 ? " With so few events only a large difference would show: wait for more." : "";
   return [name, ` and the control cannot be told apart${seen}${between}.${power}`];
 }

@@ -63,7 +63,7 @@ function draw(at, seen, ready, kept) {
       ["Bytes made durable", format.bytes(sum("tally_journal_written_bytes_total"))],
       ["One sync, on average", format.duration(mean("tally_journal_sync_seconds"))],
       ["Waiting for the disk", format.bytes(sum("tally_journal_queued_bytes"))],
-      ["Not counted yet", format.bytes(sum("tally_journal_behind_bytes"))],
+      ["Held for counting, in whole segments", format.bytes(sum("tally_journal_behind_bytes"))],
     ]),
     box("Commits", "from the journal into the tables", [
       ["Behind the journal", `${format.count(sum("tally_pipeline_lag_records"))} records`],
@@ -115,7 +115,9 @@ function headline(seen, age) {
 /** Where the bytes are. */
 function storage(now) {
   const { all, of, sum } = reader(now);
-  const rows = all("tally_lake_size_bytes").map(({ labels: { table: name }, value: bytes }) => ({ name: TABLES[name]?.[0] || name, kind: TABLES[name]?.[1] || "Delta table", rows: of("tally_lake_rows", name), files: of("tally_lake_files", name), bytes }));
+  const order = Object.keys(TABLES);
+  const tables = all("tally_lake_size_bytes").sort((a, b) => order.indexOf(a.labels.table) - order.indexOf(b.labels.table));
+  const rows = tables.map(({ labels: { table: name }, value: bytes }) => ({ name: TABLES[name]?.[0] || name, kind: TABLES[name]?.[1] || "Delta table", rows: of("tally_lake_rows", name), files: of("tally_lake_files", name), bytes }));
   rows.push({ name: "Journal", kind: "log, counted records included", rows: null, files: null, bytes: sum("tally_journal_kept_bytes") });
   rows.push({ name: "Exports", kind: "answers, for a day", rows: null, files: sum("tally_exports_kept"), bytes: sum("tally_exports_kept_bytes") });
   const most = Math.max(...rows.map((row) => row.bytes || 0), 1);
@@ -150,7 +152,7 @@ function jobs(at, now) {
     ["Merging files of rollups", of("tally_lake_compactions_total", "rollups") ?? 0, null, ""],
     ["Nightly recount", sum("tally_verify_runs_total"), failures("tally_verify_failures_total"), last ? `${format.time(last * 1_000, at.range.zone)}, ${format.count(sum("tally_verify_differences"))} differences` : "not since the start"],
     ["Attribution of conversions", null, failures("tally_attribution_failures_total"), `${format.count(sum("tally_attribution_waiting"))} wait for their click`],
-    ["Postbacks to advertisers", sum("tally_outbound_delivered_total"), failures("tally_outbound_given_up_total"), `${format.count(sum("tally_outbound_waiting"))} to be sent`],
+    ["Postbacks to advertisers", sum("tally_outbound_delivered_total"), failures("tally_outbound_given_up_total"), sum("tally_outbound_waiting") === null ? "no campaign has an address for them" : `${format.count(sum("tally_outbound_waiting"))} to be sent`],
     ["Exports", null, failures("tally_exports_failures_total"), `${format.count(sum("tally_exports_kept"))} kept`],
   ];
   const { element, body } = panel("Jobs", { note: "since the start" });

@@ -56,7 +56,7 @@ def every_page(browser, axe):
     for theme, width in [("light", 1440), ("dark", 390), ("light", 820)]:
         page = watched(browser.new_page(color_scheme=theme, viewport={"width": width, "height": 900}, bypass_csp=bool(axe)), done["troubles"])
         page.on("request", lambda request: None if request.url.startswith((SERVER, "blob:")) else done["outside"].append(request.url))
-        for path in [f"{path}?" for path in PAGES] + DEEPER:
+        for path in [f"{path}?" for path in PAGES] + (DEEPER if width != 820 else []):
             page.goto(f"{SERVER}{path}{RANGE}")
             settled(page)
             done["pages"] += 1
@@ -101,16 +101,18 @@ def tables(browser):
 
 
 def paint(browser):
-    """How long until something is there, and until the totals are; in a browser that has seen nothing of it yet."""
-    done = {"paints": [], "figures": []}
+    """How long until something is there and until all is, in a browser that has seen nothing of it yet; and what that waits for."""
+    done = {"paints": [], "pages": []}
     for _ in range(5):
         page = browser.new_context().new_page()
         page.goto(f"{SERVER}/?{RANGE}")
-        page.wait_for_selector("[data-figure]")
-        done["figures"].append(round(page.evaluate("performance.now()")))
+        settled(page)
+        done["pages"].append(round(page.evaluate("performance.now()")))
         done["paints"].append(round(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")))
+        blocking = page.evaluate("performance.getEntriesByType('resource').filter((one) => one.renderBlockingStatus === 'blocking').map((one) => [one.name.split('/').pop(), one.transferSize])")
+        document = page.evaluate("performance.getEntriesByType('navigation')[0].transferSize")
         page.context.close()
-    return done
+    return {**done, "blocking": sorted(name for name, _ in blocking), "bytes": document + sum(size for _, size in blocking)}
 
 
 def figures(browser):
