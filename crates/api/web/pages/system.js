@@ -126,7 +126,7 @@ function storage(now) {
   body.append(
     table(
       [
-        { key: "name", title: "What", number: false, cell: (row) => [h("div", {}, row.name), h("div", { class: "note" }, row.kind)] },
+        { key: "name", title: "What", number: false, class: "wrap", cell: (row) => [h("div", {}, row.name), h("div", { class: "note" }, row.kind)] },
         { key: "bytes", title: "On disk", text: (row) => format.bytes(row.bytes) },
         { key: "bar", title: "", class: "bar-cell", cell: (row) => bar((row.bytes || 0) / most, "c1") },
         { key: "tier", title: "Tier", number: false, text: () => "local" },

@@ -37,7 +37,16 @@ fn the_figures_on_the_screen_are_those_of_the_api_with_a_thousand_campaigns() {
     }
     let server = filled_server();
     let Some(done) = seen("figures", &server, "") else { return };
-    let metrics = ["gross_impressions", "gross_clicks", "gross_conversions", "impressions", "clicks", "conversions", "duplicate_clicks", "invalid_clicks"];
+    let metrics = [
+        "gross_impressions",
+        "gross_clicks",
+        "gross_conversions",
+        "impressions",
+        "clicks",
+        "conversions",
+        "duplicate_clicks",
+        "invalid_clicks",
+    ];
     let row = &server.ask(json!({"metrics": metrics}))[0];
     let of = |name: &str| row[name].as_u64().unwrap();
     assert_eq!((of("clicks"), of("duplicate_clicks"), of("invalid_clicks")), (1_000, 1_000, 100));
@@ -52,10 +61,15 @@ fn the_figures_on_the_screen_are_those_of_the_api_with_a_thousand_campaigns() {
         assert_eq!(number(&done["cards"][card]), expected, "{card}: {done:#}");
     }
     let spend = "€125.00\n$125.00";
-    assert_eq!((&done["cards"]["spend"], &done["sums"]["cost_micros"]), (&json!(spend), &json!(spend)), "each for itself");
+    assert_eq!(
+        (&done["cards"]["spend"], &done["sums"]["cost_micros"]),
+        (&json!(spend), &json!(spend)),
+        "each for itself"
+    );
     assert_eq!((number(&done["sums"]["clicks"]), done["rows"].as_u64()), (1_000, Some(100)), "{done:#}");
     let csv = done["csv"].as_str().unwrap();
-    let header = "campaign_id,impressions,clicks,ctr,conversions,cvr,cost_micros_EUR,cost_micros_USD,revenue_micros_EUR,";
+    let header =
+        "campaign_id,impressions,clicks,ctr,conversions,cvr,cost_micros_EUR,cost_micros_USD,revenue_micros_EUR,";
     assert!(csv.starts_with(header) && csv.contains(",0,250000,0,0,") && csv.contains("\ncampaign-0999,3,1,"), "{csv}");
     assert!(done["address"].as_str().unwrap().contains("/campaigns?range=custom"), "{done:#}");
 }
@@ -75,8 +89,15 @@ fn every_page_shows_what_the_api_answers() {
         let all = &server.ask(json!({"metrics": ["impressions", "clicks"], "filters": [filters[0]]}))[0];
         let dollars = &server.ask(json!({"metrics": ["cost_micros"], "filters": filters}))[0]["cost_micros"];
         let shown = row(countries, name);
-        assert_eq!([number(&shown[3]), number(&shown[4])], [&all["impressions"], &all["clicks"]].map(|of| of.as_u64().unwrap()));
-        assert_eq!(shown[8], format!("${:.2}", dollars.as_f64().unwrap() / 1e6), "of the currency that was chosen: {shown:?}");
+        assert_eq!(
+            [number(&shown[3]), number(&shown[4])],
+            [&all["impressions"], &all["clicks"]].map(|of| of.as_u64().unwrap())
+        );
+        assert_eq!(
+            shown[8],
+            format!("${:.2}", dollars.as_f64().unwrap() / 1e6),
+            "of the currency that was chosen: {shown:?}"
+        );
     }
 
     let reasons = &tables["quality"]["Reasons"];
@@ -99,7 +120,8 @@ fn every_page_shows_what_the_api_answers() {
 
     let steps = json!(["impression", "click", "conversion"].map(|kind| json!({"kind": kind})));
     let funnel = analysis(&server, "funnel", json!({"steps": steps, "window_s": 86_400, "segment": "country"}));
-    let people: Vec<_> = funnel["steps"].as_array().unwrap().iter().map(|step| step["users"].as_u64().unwrap()).collect();
+    let people: Vec<_> =
+        funnel["steps"].as_array().unwrap().iter().map(|step| step["users"].as_u64().unwrap()).collect();
     assert_eq!(people, [1_000, 1_000, 250]);
     let shown: Vec<_> = done["funnel"].as_array().unwrap().iter().map(number).collect();
     assert_eq!(shown, people);
