@@ -85,7 +85,7 @@ export function timeChart({ times, series, zone, height = 220, stacked = false, 
           dash: one.dash,
           fill: stacked ? colour(one.colour) : one.fill ? `${colour(one.colour)}${one.fill}` : undefined,
           // A stack is drawn as bars: what fell into a second or an hour is no slope between two of them.
-          paths: stacked ? uPlot.paths.bars({ size: [0.86, 60], align: 1 }) : undefined,
+          paths: stacked ? uPlot.paths.bars({ size: [0.86, 110], align: 1 }) : undefined,
           points: { show: !stacked && newest.times.length < 3 },
           spanGaps: false,
         })),

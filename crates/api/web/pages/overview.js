@@ -16,7 +16,7 @@ const TRUTH_EVERY = 1_000;
 export default function overview(at) {
   const totals = h("div", { class: "cards", "aria-label": "Totals" });
   const over = panel("Over time", { wide: true });
-  const busiest = panel("Campaigns", { tools: [h("a", { href: at.href("/campaigns") }, "All campaigns")] });
+  const busiest = panel("Campaigns", { wide: !at.session.demo, tools: [h("a", { href: at.href("/campaigns") }, "All campaigns")] });
   const where = panel("Countries", { tools: [h("a", { href: at.href("/geography") }, "All countries")] });
   let asking = false;
   const load = async (quiet) => {
@@ -34,7 +34,9 @@ export default function overview(at) {
     const again = setInterval(() => !document.hidden && load(true), 10_000);
     at.onleave(() => clearInterval(again));
   }
-  return h("div", { class: "grid" }, livePanel(at), h("div", { class: "column" }, proofPanel(at), at.session.demo && truthPanel(at)), h("div", { class: "wide" }, totals), over.element, busiest.element, where.element);
+  // Beside the tall panel there is room for one more below the proof: the demo's truth, or else where people are.
+  const [beside, below] = at.session.demo ? [truthPanel(at), where.element] : [where.element, null];
+  return h("div", { class: "grid" }, livePanel(at), h("div", { class: "column" }, proofPanel(at), beside), h("div", { class: "wide" }, totals), over.element, busiest.element, below);
 }
 
 function livePanel(at) {
@@ -215,7 +217,7 @@ async function campaigns(at) {
 }
 
 async function countries(at) {
-  const { rows } = await query({ metrics: ["clicks", "ctr"], group_by: ["country"], order_by: [{ field: "clicks", desc: true }], limit: 8, ...asQuestion(at.range) }, at.signal);
+  const { rows } = await query({ metrics: ["clicks", "ctr"], group_by: ["country"], order_by: [{ field: "clicks", desc: true }], limit: at.session.demo ? 8 : 6, ...asQuestion(at.range) }, at.signal);
   if (!rows.length) return empty("Nobody clicked in this period.");
   const most = Math.max(...rows.map((row) => row.clicks), 1);
   return table(
