@@ -90,6 +90,7 @@ function current() {
 }
 
 let shownPath = null;
+let wasAway = false;
 
 function draw() {
   leave();
@@ -119,7 +120,20 @@ function drawTop(page, at) {
   );
   document.querySelector('nav [aria-current="page"]')?.scrollIntoView({ block: "nearest", inline: "center" });
   if (page === SIGN_IN) return pill.remove();
-  at.onleave(live.listen(() => freshness(pill, at.range.zone)));
+  at.onleave(
+    live.listen(() => {
+      freshness(pill, at.range.zone);
+      comeBack();
+    }),
+  );
+}
+
+/** Once the server is there again, what could not be asked is asked. */
+function comeBack() {
+  if (live.state === "reconnecting") wasAway = true;
+  if (live.state !== "live" || !wasAway) return;
+  wasAway = false;
+  document.querySelectorAll("[data-away]").forEach((button) => button.click());
 }
 
 /** How things stand, always in the same corner. */

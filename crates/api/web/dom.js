@@ -62,11 +62,14 @@ export function failed(error, retry) {
     { class: "state state-error", role: "alert" },
     h("strong", {}, title),
     h("p", {}, error.message),
-    retry && h("button", { class: "button", onclick: retry }, "Try again"),
+    retry && h("button", { type: "button", class: "button", onclick: retry, "data-away": error.status === 0 }, "Try again"),
   );
 }
 
-/** Runs a loader into an element: skeleton, then content, or what went wrong with a way to try again. */
+/**
+ * Runs a loader into an element: skeleton, then content, or what went wrong with a way to try again. Where it asks again quietly and
+ * in vain, what was there stays, and is said to be old.
+ */
 export async function into(element, load, { lines = 4, quiet = false } = {}) {
   if (!quiet || !element.childElementCount) replace(element, loading(lines));
   element.setAttribute("aria-busy", "true");
@@ -76,7 +79,10 @@ export async function into(element, load, { lines = 4, quiet = false } = {}) {
     if (element.turn === turn && content !== undefined) replace(element, content);
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (element.turn === turn) replace(element, failed(error, () => into(element, load, { lines })));
+    if (element.turn !== turn) return;
+    const isShown = quiet && element.childElementCount && !element.querySelector(".state-error, .state-loading");
+    if (isShown && !element.querySelector(".state-old")) element.prepend(h("p", { class: "state-note state-old", role: "status" }, `These figures are old: they were asked for again in vain (${error.title || "the server cannot be reached"}).`));
+    else if (!isShown) replace(element, failed(error, () => into(element, load, { lines })));
   } finally {
     element.removeAttribute("aria-busy");
   }

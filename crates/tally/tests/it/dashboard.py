@@ -163,19 +163,22 @@ def restart(browser):
     page = browser.new_page()
     page.goto(f"{SERVER}/")
     page.wait_for_selector(".pill.live", timeout=20_000)
+    page.wait_for_selector(".seal-panel .seal")
     print("live", flush=True)
     sys.stdin.readline()
     page.wait_for_selector(".pill.away", timeout=20_000)
-    told = page.inner_text(".state-note")
+    told = page.inner_text(".state-note >> nth=0")
+    page.wait_for_selector(".seal-panel .state-old", timeout=30_000)
+    old = page.inner_text(".seal-panel")
     page.get_by_role("link", name="Geography").click()
     page.wait_for_selector(".state-error", timeout=20_000)
     unreachable = page.inner_text(".state-error >> nth=0")
     print("away", flush=True)
     sys.stdin.readline()
     page.wait_for_selector(".pill.live", timeout=40_000)
-    page.get_by_role("button", name="Try again").first.click()
-    until(page, "document.querySelectorAll('.state-error').length < 2")
-    return {"told": told, "unreachable": unreachable}
+    until(page, "document.querySelectorAll('.state-error').length === 0")
+    settled(page)
+    return {"told": told, "unreachable": unreachable, "old": old}
 
 
 def errors(browser):

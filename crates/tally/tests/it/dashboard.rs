@@ -126,6 +126,8 @@ fn a_server_that_restarts_is_found_again() {
     assert!(output.status.success(), "{}", said(&output));
     let done: Value = serde_json::from_str(&rest).unwrap();
     assert!(done["told"].as_str().unwrap().contains("stand still"), "{done}");
+    let old = done["old"].as_str().unwrap();
+    assert!(old.contains("These figures are old") && old.contains("received"), "what was there stays: {old}");
     assert!(done["unreachable"].as_str().unwrap().contains("cannot be reached"), "{done}");
 }
 
