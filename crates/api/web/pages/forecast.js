@@ -8,6 +8,8 @@ import * as format from "../format.js";
 import { asQuestion } from "../range.js";
 
 const METRICS = ["impressions", "clicks", "conversions", "cost_micros", "revenue_micros"];
+/** Of so few, it says nothing how many came out as foretold. */
+const POINTS_TOLD = 5;
 const HORIZONS = { hour: 24, day: 14, week: 8 };
 
 export default function forecast(at) {
@@ -46,7 +48,7 @@ export default function forecast(at) {
     const isKnown = (value) => value !== null && value !== undefined;
     const rows = answer.forecast.slice(0, 14);
     return [
-      h("p", { class: "plain" }, `The next ${HORIZONS[unit]} ${unit}s: about `, h("strong", {}, text(total)), ` ${format.METRICS[metric].toLowerCase()}.`, isKnown(error) && ` On the past, this method was off by ${format.ratio(error, 0)} on average.`, isKnown(coverage) && points > 0 && ` Of ${format.count(points)} ${unit}s that it had to foretell, ${format.count(Math.round(coverage * points))} came out between the dashed lines.`),
+      h("p", { class: "plain" }, `The next ${HORIZONS[unit]} ${unit}s: about `, h("strong", {}, text(total)), ` ${format.METRICS[metric].toLowerCase()}.`, isKnown(error) && ` On the past, this method was off by ${format.ratio(error, 0)} on average.`, isKnown(coverage) && points >= POINTS_TOLD && ` Of ${format.count(points)} ${unit}s that it had to foretell, ${format.count(Math.round(coverage * points))} came out between the dashed lines.`),
       chart.element,
       h("details", {}, h("summary", {}, `The next ${rows.length} ${unit}s as a table`), table([{ key: "at", title: unit === "week" ? "Week from" : unit === "day" ? "Day" : "Hour", number: false, text: (row) => format.bucket(Date.parse(row.at), unit, at.range.zone) }, ...[["value", "Expected"], ["low", "At least"], ["high", "At most"]].map(([key, title]) => ({ key, title, text: (row) => text(row[key]) }))], rows, { caption: "What is to come" })),
       h("div", { class: "panel-tools" }, h("span", { class: "note" }, answer.season_length ? `It repeats every ${answer.season_length} ${unit}s. ` : "No season found: the history is shorter than two of them. "), source(at, answer.meta), csvButton("tally-forecast", () => ["at", "value", "low", "high"].map((name) => ({ name, value: (row) => row[name] })), () => [...answer.history, ...answer.forecast])),

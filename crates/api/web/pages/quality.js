@@ -82,9 +82,9 @@ export default function quality(at) {
     return table(
       [
         { key: "event_id", title: "Event", number: false, cell: (row) => h("a", { href: at.href("/event", { id: row.event_id }), class: "mono" }, format.shortId(row.event_id)) },
-        { key: "received", title: "Received", text: (row) => (row.received_at ? format.time(Date.parse(row.received_at), range.zone) : "–") },
-        { key: "kind", title: "Kind", number: false, text: (row) => row.kind },
         { key: "why", title: "Why", number: false, class: "wrap", text: (row) => row.why },
+        { key: "kind", title: "Kind", number: false, text: (row) => row.kind },
+        { key: "received", title: "Received", text: (row) => (row.received_at ? format.time(Date.parse(row.received_at), range.zone) : "–") },
       ],
       events,
       { caption: "Quarantine" },

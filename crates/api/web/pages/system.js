@@ -58,14 +58,14 @@ function draw(at, seen, ready, kept) {
     state,
     headline(seen, age),
     storage(now),
-    box("Journal", "what was acknowledged, before it is counted", [
+    box("Journal", "what was acknowledged, since the start", [
       ["Records made durable", format.count(sum("tally_journal_records_total"))],
       ["Bytes made durable", format.bytes(sum("tally_journal_written_bytes_total"))],
       ["One sync, on average", format.duration(mean("tally_journal_sync_seconds"))],
       ["Waiting for the disk", format.bytes(sum("tally_journal_queued_bytes"))],
       ["Held for counting, in whole segments", format.bytes(sum("tally_journal_behind_bytes"))],
     ]),
-    box("Commits", "from the journal into the tables", [
+    box("Commits", "from the journal into the tables, since the start", [
       ["Behind the journal", `${format.count(sum("tally_pipeline_lag_records"))} records`],
       ["Age of the figures", format.duration(age), age > OLD_S && "old: look at the log"],
       ["Commits", format.count(sum("tally_pipeline_commits_total"))],
@@ -160,7 +160,7 @@ function jobs(at, now) {
   body.append(
     table(
       [
-        { key: "name", title: "Job", number: false, text: ([name]) => name },
+        { key: "name", title: "Job", number: false, class: "wrap", text: ([name]) => name },
         { key: "runs", title: "Done", text: ([, runs]) => format.count(runs) },
         { key: "failed", title: "Failed", cell: ([, , failed]) => (failed ? h("span", { class: "wrong" }, format.count(failed)) : format.count(failed)) },
         { key: "state", title: "State", number: false, class: "wrap", text: ([, , , state]) => state },
