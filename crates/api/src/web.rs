@@ -48,11 +48,12 @@ struct Source {
     text: &'static str,
 }
 
-const SOURCES: [Source; 24] = assets![
+const SOURCES: [Source; 25] = assets![
     SCRIPT "api.js",
     SCRIPT "app.js",
     SCRIPT "charts.js",
     SCRIPT "dom.js",
+    SCRIPT "figures.js",
     SCRIPT "format.js",
     PICTURE "icon.svg",
     SCRIPT "live.js",

@@ -21,7 +21,7 @@ export async function ask(path, { body, signal, as = "json", accept = [] } = {})
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "", "It may be restarting, or the network is away. The live figures come back by themselves; the rest when you try again.");
+    throw new Problem(0, "", "It may be restarting, or the network is away. All of this comes back by itself.");
   }
   if (!answer.ok && !accept.includes(answer.status)) throw await problemOf(answer);
   return as === "text" ? answer.text() : answer.json();

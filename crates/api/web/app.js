@@ -1,6 +1,6 @@
 // The frame around the pages: where one is, from when to when, and how fresh it is. Each view is its address.
 
-import { h, replace, say, segmented } from "./dom.js";
+import { h, replace, say, segmented, svg } from "./dom.js";
 import { live } from "./live.js";
 import { PRESETS, asLocal, fromLocal, ownZone, rangeOf, zones } from "./range.js";
 import { redraw } from "./charts.js";
@@ -31,7 +31,8 @@ const PAGES = [
   { path: "/system", title: "System", page: system },
 ];
 const SIGN_IN = { path: "/sign-in", title: "Sign in", page: signin };
-const THEMES = ["auto", "light", "dark"];
+/** With the outlines of their pictures: half a disc, a sun, a moon. */
+const THEMES = { auto: "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2Zm0 2v8", light: "M8 5.2a2.8 2.8 0 1 0 0 5.6 2.8 2.8 0 0 0 0-5.6ZM8 1v1.6M8 13.4V15M1 8h1.6M13.4 8H15M3 3l1.2 1.2M11.8 11.8 13 13M13 3l-1.2 1.2M4.2 11.8 3 13", dark: "M13.5 9.6A6 6 0 0 1 6.4 2.5a6 6 0 1 0 7.1 7.1Z" };
 
 const main = document.getElementById("main");
 const header = document.getElementById("top");
@@ -89,6 +90,7 @@ function current() {
 }
 
 let shownPath = null;
+let wasAway = false;
 
 function draw() {
   leave();
@@ -110,7 +112,7 @@ function draw() {
 function drawTop(page, at) {
   const links = PAGES.map((one) => h("a", { href: hrefOf(one.path), "aria-current": one === page ? "page" : null }, one.title));
   const pill = h("span", { class: "pill", id: "freshness" }, "…");
-  const out = session.key && h("button", { type: "button", class: "button quiet", onclick: signOut }, `Sign out ${session.key}`);
+  const out = session.key && h("button", { type: "button", class: "button quiet", onclick: signOut, title: `Signed in with the key ${session.key}` }, `Sign out ${session.key}`);
   replace(
     header,
     h("div", { class: "brand-line" }, h("a", { class: "brand", href: hrefOf("/") }, mark(), "Tally", session.demo && h("span", { class: "badge" }, "demo")), h("div", { class: "top-tools" }, pill, themeTool(), out)),
@@ -118,20 +120,33 @@ function drawTop(page, at) {
   );
   document.querySelector('nav [aria-current="page"]')?.scrollIntoView({ block: "nearest", inline: "center" });
   if (page === SIGN_IN) return pill.remove();
-  at.onleave(live.listen(() => freshness(pill, at.range.zone)));
+  at.onleave(
+    live.listen(() => {
+      freshness(pill, at.range.zone);
+      comeBack();
+    }),
+  );
+}
+
+/** Once the server is there again, what could not be asked is asked. */
+function comeBack() {
+  if (live.state === "reconnecting") wasAway = true;
+  if (live.state !== "live" || !wasAway) return;
+  wasAway = false;
+  document.querySelectorAll("[data-away]").forEach((button) => button.click());
 }
 
 /** How things stand, always in the same corner. */
 function freshness(pill, zone) {
   const words = {
-    live: ["live", live.frame ? `live, ${format.clock(live.frame.at_ms, zone)}` : "live"],
+    live: ["live", "live"],
     connecting: ["waiting", "connecting…"],
-    reconnecting: ["away", "no connection, trying again…"],
-    stale: ["away", "no news for some seconds"],
+    reconnecting: ["away", "no connection", ", trying again"],
+    stale: ["away", "no news", " for some seconds"],
   };
-  const [kind, text] = words[live.state];
+  const [kind, text, more] = words[live.state];
   pill.className = `pill ${kind}`;
-  pill.textContent = text;
+  replace(pill, h("span", {}, text, more && h("span", { class: "pill-more" }, more)), kind === "live" && live.frame && h("span", { class: "pill-time" }, format.clock(live.frame.at_ms, zone)));
 }
 
 function mark() {
@@ -141,7 +156,8 @@ function mark() {
 
 function themeTool() {
   const chosen = localStorage.getItem("tally.theme") || "auto";
-  return segmented("Theme", THEMES.map((name) => [name, name[0].toUpperCase() + name.slice(1)]), chosen, (name) => {
+  const picture = (path) => svg("svg", { viewBox: "0 0 16 16", class: "theme-picture", "aria-hidden": "true" }, svg("path", { d: path }));
+  return segmented("Theme", Object.entries(THEMES).map(([name, path]) => [name, picture(path), h("span", {}, name[0].toUpperCase() + name.slice(1))]), chosen, (name) => {
     if (name === "auto") {
       localStorage.removeItem("tally.theme");
       delete document.documentElement.dataset.theme;
@@ -150,7 +166,7 @@ function themeTool() {
       document.documentElement.dataset.theme = name;
     }
     redraw();
-    document.querySelectorAll('[aria-label="Theme"] button').forEach((button, at) => button.setAttribute("aria-pressed", String(THEMES[at] === name)));
+    document.querySelectorAll('[aria-label="Theme"] button').forEach((button, at) => button.setAttribute("aria-pressed", String(Object.keys(THEMES)[at] === name)));
   });
 }
 

@@ -16,12 +16,20 @@ export function redraw() {
   }
 }
 
+const DAY = 86_400;
+const LENGTHS = { minute: 60, hour: 3_600, day: DAY, week: 7 * DAY, month: 30 * DAY };
+/** Steps between marks of the time axis, as uPlot knows them; none is shorter than what a value stands for. */
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, ...[1, 2, 3, 4, 5, 7, 10, 15, 30, 60, 90, 120, 180, 365].map((days) => days * DAY)];
+/** Events come whole, so a mark between two of them says nothing. */
+const WHOLE = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+
 /**
- * A chart over time. `series`: [{name, values, colour, fill, text, dash}], `times` in seconds. Dragging over it asks for that
- * period, where the page takes one. Who cannot see it is told the sums; the CSV beside it has all.
+ * A chart over time. `series`: [{name, values, colour, fill, text, dash}], `times` in seconds. `band`: two of them, the upper one
+ * first, with the space between them shaded. Dragging over it asks for that period, where the page takes one. Who cannot see it
+ * is told the sums; the CSV beside it has all.
  */
-export function timeChart({ times, series, zone, height = 220, stacked = false, title, onzoom = null, axis = format.short, grain = null }) {
-  const place = h("div", { class: "chart-place", role: "img", "aria-label": `${title}. ${series.map((one) => `${one.name}: ${summary(one)}`).join("; ")}` });
+export function timeChart({ times, series, zone, height = 220, stacked = false, title, onzoom = null, axis = format.short, grain = null, band = null, isWhole = true }) {
+  const place = h("div", { class: "chart-place", role: "img", "aria-label": `${title}. ${series.filter((one) => one.name).map((one) => `${one.name}: ${summary(one)}`).join("; ")}` });
   const legend = h("div", { class: "legend" });
   const element = h("div", { class: "chart" }, legend, place);
   const state = { element, chart: null, draw };
@@ -41,12 +49,20 @@ export function timeChart({ times, series, zone, height = 220, stacked = false, 
 
   let newest = { times, series };
 
+  /** A bar begins where its time does, so the last one needs room; a single value is a point in the middle. */
+  function span(_, from, to) {
+    const step = newest.times.length > 1 ? newest.times[1] - newest.times[0] : LENGTHS[grain] || 60;
+    if (stacked) return [from, to + step];
+    return from === to ? [from - step, to + step] : [from, to];
+  }
+
   function draw() {
     if (state.chart) state.chart.destroy();
     const width = Math.max(240, place.clientWidth || element.parentElement?.clientWidth || 600);
     const order = stacked ? [...newest.series].reverse() : newest.series;
     const text = colour("dim");
     const line = { stroke: colour("grid"), width: 1 };
+    const font = `11px ${colour("font") || "system-ui"}`;
     const options = {
       width,
       height,
@@ -54,21 +70,22 @@ export function timeChart({ times, series, zone, height = 220, stacked = false, 
       legend: { show: false },
       padding: [8, 26, 0, 0],
       cursor: { drag: { x: true, y: false }, points: { size: 6 }, y: false },
-      scales: { x: { time: true }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
+      bands: band ? [{ series: band.map((nth) => nth + 1), fill: `${colour(series[band[0]].colour)}2e` }] : undefined,
+      scales: { x: { time: true, range: span }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
       axes: [
-        { stroke: text, grid: { show: false }, ticks: { ...line, size: 4 }, font: `11px ${colour("font") || "system-ui"}`, space: 80, values: (_, ticks) => format.ticks(ticks, zone) },
-        { stroke: text, grid: line, ticks: { show: false }, font: `11px ${colour("font") || "system-ui"}`, size: 54, values: (_, ticks) => ticks.map((tick) => axis(tick)) },
+        { stroke: text, grid: { show: false }, ticks: { ...line, size: 4 }, font, space: 80, incrs: STEPS.filter((step) => step >= (LENGTHS[grain] || 1)), size: (_, marks) => (marks?.some((mark) => mark.includes("\n")) ? 42 : 26), values: (_, ticks) => format.ticks(ticks, zone) },
+        { stroke: text, grid: line, ticks: { show: false }, font, size: 54, space: 36, incrs: isWhole ? WHOLE : undefined, values: (_, ticks) => ticks.map((tick) => axis(tick)) },
       ],
       series: [
         {},
         ...order.map((one) => ({
           label: one.name,
           stroke: colour(one.colour),
-          width: stacked ? 0 : 2,
+          width: stacked ? 0 : one.width ?? 2,
           dash: one.dash,
           fill: stacked ? colour(one.colour) : one.fill ? `${colour(one.colour)}${one.fill}` : undefined,
           // A stack is drawn as bars: what fell into a second or an hour is no slope between two of them.
-          paths: stacked ? uPlot.paths.bars({ size: [0.86, 60], align: 1 }) : undefined,
+          paths: stacked ? uPlot.paths.bars({ size: [0.86, 110], align: 1 }) : undefined,
           points: { show: !stacked && newest.times.length < 3 },
           spanGaps: false,
         })),
@@ -88,7 +105,7 @@ export function timeChart({ times, series, zone, height = 220, stacked = false, 
 
   function tell(at) {
     const when = at === null || at === undefined ? "" : grain ? format.bucket(newest.times[at] * 1_000, grain, zone) : format.clock(newest.times[at] * 1_000, zone);
-    const items = newest.series.map((one) => {
+    const items = newest.series.filter((one) => one.name).map((one) => {
       const value = when ? (one.text || format.count)(one.values[at]) : summary(one);
       return h("span", { class: "legend-item" }, swatch(one.colour), one.name, h("b", {}, value));
     });

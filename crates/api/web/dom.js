@@ -62,11 +62,14 @@ export function failed(error, retry) {
     { class: "state state-error", role: "alert" },
     h("strong", {}, title),
     h("p", {}, error.message),
-    retry && h("button", { class: "button", onclick: retry }, "Try again"),
+    retry && h("button", { type: "button", class: "button", onclick: retry, "data-away": error.status === 0 }, "Try again"),
   );
 }
 
-/** Runs a loader into an element: skeleton, then content, or what went wrong with a way to try again. */
+/**
+ * Runs a loader into an element: skeleton, then content, or what went wrong with a way to try again. Where it asks again quietly and
+ * in vain, what was there stays, and is said to be old.
+ */
 export async function into(element, load, { lines = 4, quiet = false } = {}) {
   if (!quiet || !element.childElementCount) replace(element, loading(lines));
   element.setAttribute("aria-busy", "true");
@@ -76,7 +79,10 @@ export async function into(element, load, { lines = 4, quiet = false } = {}) {
     if (element.turn === turn && content !== undefined) replace(element, content);
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (element.turn === turn) replace(element, failed(error, () => into(element, load, { lines })));
+    if (element.turn !== turn) return;
+    const isShown = quiet && element.childElementCount && !element.querySelector(".state-error, .state-loading");
+    if (isShown && !element.querySelector(".state-old")) element.prepend(h("p", { class: "state-note state-old", role: "status" }, `These figures are old: they were asked for again in vain (${error.title || "the server cannot be reached"}).`));
+    else if (!isShown) replace(element, failed(error, () => into(element, load, { lines })));
   } finally {
     element.removeAttribute("aria-busy");
   }
@@ -89,10 +95,21 @@ export function select(label, options, value, onchange, { hidden = false } = {})
 }
 
 export function segmented(label, options, value, onchange) {
-  const buttons = options.map(([key, text]) =>
-    h("button", { type: "button", "aria-pressed": String(key === value), onclick: () => onchange(key) }, text),
+  const buttons = options.map(([key, ...content]) =>
+    h("button", { type: "button", "aria-pressed": String(key === value), onclick: () => onchange(key) }, content),
   );
   return h("div", { class: "segmented", role: "group", "aria-label": label }, buttons);
+}
+
+/** The first rows, and all of them for who wants them: a page of hundreds hides what stands below it. */
+export function folded(rows, shown, draw) {
+  const place = h("div", {});
+  const show = (some) => {
+    const rest = rows.length - some.length;
+    replace(place, draw(some), rest > 0 && h("button", { type: "button", class: "button quiet more", onclick: () => (show(rows), place.querySelector(".table-wrap")?.focus()) }, `Show all ${rows.length}`));
+  };
+  show(rows.slice(0, rows.length > shown + 2 ? shown : rows.length));
+  return place;
 }
 
 /** A table that sorts by its headers. Columns: {key, title, text(row), sort(row), cell(row), class}. */
@@ -101,7 +118,7 @@ export function table(columns, rows, { caption, sort, onsort, foot = null, rowCl
     const isSorted = sort && sort.key === column.key;
     const direction = isSorted ? (sort.desc ? "descending" : "ascending") : null;
     const turn = () => onsort({ key: column.key, desc: isSorted ? !sort.desc : column.number !== false });
-    const title = onsort && column.sort !== null ? h("button", { type: "button", class: "sorter", onclick: turn }, column.title, h("span", { class: "arrow", "aria-hidden": "true" }, isSorted ? (sort.desc ? "↓" : "↑") : "")) : column.title;
+    const title = onsort && column.sort !== null ? h("button", { type: "button", class: "sorter", onclick: turn }, column.title, isSorted && h("span", { class: "arrow", "aria-hidden": "true" }, sort.desc ? "↓" : "↑")) : column.title;
     return h("th", { scope: "col", class: classOf(column), "aria-sort": direction }, title);
   });
   const line = (row, at) =>

@@ -2,6 +2,14 @@
 
 const locale = navigator.language || "en";
 const MICROS = 1_000_000;
+/** Made once for each kind: a table asks for hundreds. */
+const numbers = new Map();
+function number(options) {
+  const key = JSON.stringify(options);
+  if (!numbers.has(key)) numbers.set(key, new Intl.NumberFormat(locale, options));
+  return numbers.get(key);
+}
+
 const whole = new Intl.NumberFormat(locale);
 const compact = new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 1 });
 const decimal = new Intl.NumberFormat(locale, { maximumFractionDigits: 2 });
@@ -14,7 +22,7 @@ export const short = (value) => (isNothing(value) ? DASH : Math.abs(value) < 10_
 
 export function ratio(value, digits = 2) {
   if (isNothing(value)) return DASH;
-  return new Intl.NumberFormat(locale, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  return number({ style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 }
 
 /** Millionths of a currency. Without one currency for all, the number stands alone. */
@@ -25,24 +33,29 @@ export function money(micros, currency, { small = false } = {}) {
 
 export function units(value, currency, { small = false } = {}) {
   if (isNothing(value)) return DASH;
-  const notation = small && Math.abs(value) >= 10_000 ? { notation: "compact", maximumFractionDigits: 1 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 };
+  const isShort = small && Math.abs(value) >= 10_000;
+  const notation = isShort ? { notation: "compact", maximumFractionDigits: 1 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 };
   if (currency) {
     try {
-      return new Intl.NumberFormat(locale, { style: "currency", currency, currencyDisplay: "narrowSymbol", ...notation }).format(value);
+      // As many digits as the currency has. Not the narrow symbol: dollars of five countries would look the same.
+      return number({ style: "currency", currency, ...(isShort ? notation : {}) }).format(value);
     } catch {
-      // A currency that this browser does not know.
+      // Not the form of a currency, so the number stands alone.
     }
   }
-  return new Intl.NumberFormat(locale, notation).format(value);
+  return number(notation).format(value);
 }
+
+/** A number on an axis, where there is little room. */
+export const axisMoney = (currency) => (micros) => money(micros, currency, { small: true }).replace(/[.,]00$/, "");
 
 export function change(value) {
   if (isNothing(value)) return DASH;
-  return new Intl.NumberFormat(locale, { style: "percent", signDisplay: "exceptZero", maximumFractionDigits: 1 }).format(value);
+  return number({ style: "percent", signDisplay: "exceptZero", maximumFractionDigits: 1 }).format(value);
 }
 
 export function signed(value) {
-  return isNothing(value) ? DASH : new Intl.NumberFormat(locale, { signDisplay: "exceptZero", maximumFractionDigits: 2 }).format(value);
+  return isNothing(value) ? DASH : number({ signDisplay: "exceptZero", maximumFractionDigits: 2 }).format(value);
 }
 
 export function bytes(value) {

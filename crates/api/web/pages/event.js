@@ -29,26 +29,34 @@ export default function event(at) {
 
 function life(at, { event_id, events_version, sightings }) {
   const when = (text) => (text ? format.time(Date.parse(text), at.range.zone) : "–");
-  return sightings.map((one, nth) => {
+  const told = sightings.map((one, nth) => {
     const klass = one.verdict;
     const { element, body } = panel(sightings.length > 1 ? `Sighting ${nth + 1} of ${sightings.length}` : "Its life", { wide: true, note: `as of version ${events_version}` });
     const fields = Object.entries(one.fields || {}).filter(([, value]) => value !== null && !(Array.isArray(value) && !value.length));
-    body.append(
+    const story = h(
+      "div",
+      {},
       h("p", { class: "plain" }, h("span", { class: `tag ${klass}` }, klass), " ", WORDS[klass] || "", one.reason && h("span", { class: "note" }, ` Reason: ${one.reason}.`)),
       h("ol", { class: "story" },
         h("li", {}, h("strong", {}, `${one.kind} happened`), h("div", { class: "note" }, `${when(one.occurred_at)}, by the sender's word`)),
         h("li", {}, h("strong", {}, "Received and on disk"), h("div", { class: "note" }, `${when(one.received_at)}, partition ${one.partition}, offset ${one.offset}`)),
         h("li", {}, h("strong", {}, `Judged: ${klass}`), h("div", { class: "note" }, one.duplicate_of_offset !== null && one.duplicate_of_offset !== undefined ? `the same id stands at offset ${one.duplicate_of_offset}` : one.reason || "nothing speaks against it")),
         h("li", {}, h("strong", {}, "Committed"), h("div", { class: "note mono" }, one.file || "–"))),
+    );
+    const says = h(
+      "div",
+      {},
       h("h3", {}, "What it says"),
       table([{ key: "name", title: "Field", number: false, text: ([name]) => name }, { key: "value", title: "Value", number: false, class: "wrap mono", text: ([, value]) => (typeof value === "object" ? JSON.stringify(value) : String(value)) }], fields, { caption: `Fields of ${event_id}` }),
     );
+    body.append(h("div", { class: "event-grid" }, story, says));
     if (one.cells?.length) {
       const names = [...new Set(one.cells.flatMap((cell) => Object.keys(cell)))];
       body.append(h("h3", {}, "Cells that it is counted in"), table(names.map((name) => ({ key: name, title: name, number: false, class: name === "values" ? "wrap" : null, text: (cell) => worded(cell[name]) })), one.cells, { caption: "Cells" }));
     }
     return element;
   });
+  return h("div", { class: "column" }, told);
 }
 
 /** The values of a cell's dimensions, those that it has. */

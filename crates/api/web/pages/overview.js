@@ -3,6 +3,7 @@
 import { bar, timeChart } from "../charts.js";
 import { ask, query } from "../api.js";
 import { csvButton, empty, h, into, panel, replace, segmented, table } from "../dom.js";
+import { amounts, figure, queryMoney, severalCurrencies, source } from "../figures.js";
 import * as format from "../format.js";
 import { asQuestion, bucketStart, buckets } from "../range.js";
 
@@ -15,7 +16,7 @@ const TRUTH_EVERY = 1_000;
 export default function overview(at) {
   const totals = h("div", { class: "cards", "aria-label": "Totals" });
   const over = panel("Over time", { wide: true });
-  const busiest = panel("Campaigns", { tools: [h("a", { href: at.href("/campaigns") }, "All campaigns")] });
+  const busiest = panel("Campaigns", { wide: !at.session.demo, tools: [h("a", { href: at.href("/campaigns") }, "All campaigns")] });
   const where = panel("Countries", { tools: [h("a", { href: at.href("/geography") }, "All countries")] });
   let asking = false;
   const load = async (quiet) => {
@@ -33,7 +34,9 @@ export default function overview(at) {
     const again = setInterval(() => !document.hidden && load(true), 10_000);
     at.onleave(() => clearInterval(again));
   }
-  return h("div", { class: "grid" }, livePanel(at), h("div", { class: "column" }, proofPanel(at), at.session.demo && truthPanel(at)), h("div", { class: "wide" }, totals), over.element, busiest.element, where.element);
+  // Beside the tall panel there is room for one more below the proof: the demo's truth, or else where people are.
+  const [beside, below] = at.session.demo ? [truthPanel(at), where.element] : [where.element, null];
+  return h("div", { class: "grid" }, livePanel(at), h("div", { class: "column" }, proofPanel(at), beside), h("div", { class: "wide" }, totals), over.element, busiest.element, below);
 }
 
 function livePanel(at) {
@@ -91,7 +94,7 @@ function livePanel(at) {
               { key: "bar", title: "", class: "bar-cell", cell: (row) => bar(row[windowName].received / most) },
               { key: "received", title: "Received", text: (row) => format.count(row[windowName].received) },
               { key: "clicks", title: "Clicks", text: (row) => format.count(row[windowName].clicks) },
-              { key: "spend", title: "Spend", text: (row) => format.money(row[windowName].cost_micros, null, { small: true }) },
+              { key: "ctr", title: "CTR", text: (row) => format.ratio(row[windowName].impressions ? row[windowName].clicks / row[windowName].impressions : null) },
             ],
             rows,
             { caption: "The busiest campaigns now" },
@@ -156,10 +159,11 @@ function truthPanel(at) {
 }
 
 async function cards(at) {
-  const { rows, meta } = await query({ metrics: METRICS, ...asQuestion(at.range) }, at.signal);
-  const row = rows[0] || {};
+  const { rows, meta, currencies } = await queryMoney({ metrics: METRICS, ...asQuestion(at.range) }, at.signal);
+  const row = rows[0] || { money: {} };
   const all = (klass) => KINDS.reduce((sum, kind) => sum + (row[`${klass}${kind}`] || 0), 0);
-  const mixed = (meta.warnings || []).length > 0;
+  // What came back of what was spent is a figure of one currency.
+  const roas = currencies.length > 1 || row.roas === null || row.roas === undefined ? "" : `ROAS ${format.metric("roas", row.roas)}`;
   const share = (part) => (all("gross_") ? `${format.ratio(part / all("gross_"), 1)} of received` : "");
   const items = [
     ["Received", format.count(all("gross_")), "all that came in", "gross"],
@@ -169,13 +173,12 @@ async function cards(at) {
     ["Impressions", format.count(row.impressions), "counted", "impressions"],
     ["Clicks", format.count(row.clicks), `CTR ${format.ratio(row.ctr)}`, "clicks"],
     ["Conversions", format.count(row.conversions), `CVR ${format.ratio(row.cvr)}`, "conversions"],
-    ["Spend", format.money(row.cost_micros, null, { small: true }), mixed ? "in several currencies, added up" : "", "spend"],
-    ["Revenue", format.money(row.revenue_micros, null, { small: true }), row.roas === null || row.roas === undefined ? "" : `ROAS ${format.metric("roas", row.roas)}`, "revenue"],
+    ["Spend", amounts(row.money.cost_micros, { small: true }), "", "spend"],
+    ["Revenue", amounts(row.money.revenue_micros, { small: true }), roas, "revenue"],
   ];
   const cardOf = ([name, value, note, key]) => h("div", { class: `card card-${key}` }, h("span", { class: "card-name" }, name), h("b", { "data-figure": key }, value), h("span", { class: "note" }, note));
-  const provenance = h("p", { class: "provenance" }, `From ${meta.source}, version ${meta.table_version}`, meta.watermark && `, complete up to ${format.time(Date.parse(meta.watermark), at.range.zone)}`, `, in ${format.duration(meta.elapsed_ms / 1_000)}.`);
   if (!all("gross_")) return empty("No event in this period.", "Choose a longer one above, or send some: tally demo shows what that looks like.");
-  return [h("div", { class: "card-row" }, items.map(cardOf)), provenance];
+  return [h("div", { class: "card-row" }, items.map(cardOf)), h("div", { class: "provenance" }, h("p", {}, source(at, meta)), severalCurrencies(currencies))];
 }
 
 async function series(at) {
@@ -197,7 +200,7 @@ async function series(at) {
 }
 
 async function campaigns(at) {
-  const { rows } = await query({ metrics: ["clicks", "impressions", "ctr", "cost_micros"], group_by: ["campaign_id"], order_by: [{ field: "clicks", desc: true }], limit: 8, ...asQuestion(at.range) }, at.signal);
+  const { rows } = await queryMoney({ metrics: ["clicks", "impressions", "ctr", "cost_micros"], group_by: ["campaign_id"], order_by: [{ field: "clicks", desc: true }], limit: 8, ...asQuestion(at.range) }, at.signal);
   if (!rows.length) return empty("No campaign in this period.");
   const most = Math.max(...rows.map((row) => row.clicks), 1);
   return table(
@@ -206,7 +209,7 @@ async function campaigns(at) {
       { key: "bar", title: "", class: "bar-cell", cell: (row) => bar(row.clicks / most, "c4") },
       { key: "clicks", title: "Clicks", text: (row) => format.count(row.clicks) },
       { key: "ctr", title: "CTR", text: (row) => format.ratio(row.ctr) },
-      { key: "cost", title: "Spend", text: (row) => format.money(row.cost_micros, null, { small: true }) },
+      { key: "cost", title: "Spend", cell: (row) => figure(row, "cost_micros", { small: true }) },
     ],
     rows,
     { caption: "Campaigns by clicks" },
@@ -214,7 +217,7 @@ async function campaigns(at) {
 }
 
 async function countries(at) {
-  const { rows } = await query({ metrics: ["clicks", "ctr"], group_by: ["country"], order_by: [{ field: "clicks", desc: true }], limit: 8, ...asQuestion(at.range) }, at.signal);
+  const { rows } = await query({ metrics: ["clicks", "ctr"], group_by: ["country"], order_by: [{ field: "clicks", desc: true }], limit: at.session.demo ? 8 : 6, ...asQuestion(at.range) }, at.signal);
   if (!rows.length) return empty("Nobody clicked in this period.");
   const most = Math.max(...rows.map((row) => row.clicks), 1);
   return table(

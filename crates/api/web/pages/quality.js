@@ -15,6 +15,7 @@ const REASONS = {
   head_request: ["HEAD request", "Looked where the link leads, and showed nothing."],
   rate_limited: ["Over a rate limit", "Came faster than a person can."],
   click_unresolved: ["Click not known", "A conversion whose click nobody knows."],
+  not_approved: ["Not approved", "A postback that says pending or rejected."],
   undecodable: ["Cannot be read", "A record that this version cannot read."],
   judging_failed: ["Judging failed", "A fault of ours; the event is kept."],
 };
@@ -24,7 +25,7 @@ const SUMMED = CLASSES.flatMap(([klass]) => KINDS.map((kind) => `${klass}${kind}
 
 export default function quality(at) {
   const { range } = at;
-  const over = panel("Share that does not count", { wide: true });
+  const over = panel("Share that does not count", { wide: true, note: "of all events received, by class" });
   const reasons = panel("Reasons");
   const worst = panel("Campaigns with the most that does not count");
   const kept = panel("Quarantine", { wide: true, note: "kept until somebody mends it" });
@@ -39,7 +40,7 @@ export default function quality(at) {
     const text = (value) => format.ratio(value, 1);
     const whole = rows.reduce((total, row) => total + received(row), 0) || 1;
     const series = CLASSES.slice(1).map(([klass, name, colour]) => ({ name, values: share(klass), colour, text, summary: text(rows.reduce((total, row) => total + sum(row, klass), 0) / whole) }));
-    return [timeChart({ times: all.map((ms) => ms / 1_000), series, zone: range.zone, grain: range.grain, title: "Share of what was received", axis: (value) => format.ratio(value, 0), onzoom: (from, to) => at.zoom(from, to) }).element, h("p", { class: "note" }, "of all events received, by class")];
+    return timeChart({ times: all.map((ms) => ms / 1_000), series, zone: range.zone, grain: range.grain, title: "Share of what was received", axis: (value) => format.ratio(value, 0), isWhole: false, onzoom: (from, to) => at.zoom(from, to) }).element;
   });
   into(reasons.body, async () => {
     const { rows } = await query({ metrics: ["gross_impressions", "gross_clicks", "gross_conversions"], group_by: ["reason"], ...asQuestion(range) }, at.signal);
@@ -81,9 +82,9 @@ export default function quality(at) {
     return table(
       [
         { key: "event_id", title: "Event", number: false, cell: (row) => h("a", { href: at.href("/event", { id: row.event_id }), class: "mono" }, format.shortId(row.event_id)) },
-        { key: "received", title: "Received", text: (row) => (row.received_at ? format.time(Date.parse(row.received_at), range.zone) : "–") },
-        { key: "kind", title: "Kind", number: false, text: (row) => row.kind },
         { key: "why", title: "Why", number: false, class: "wrap", text: (row) => row.why },
+        { key: "kind", title: "Kind", number: false, text: (row) => row.kind },
+        { key: "received", title: "Received", text: (row) => (row.received_at ? format.time(Date.parse(row.received_at), range.zone) : "–") },
       ],
       events,
       { caption: "Quarantine" },

@@ -73,6 +73,11 @@ impl Log {
         self.unreleased_bytes.load(Ordering::Relaxed)
     }
 
+    /// Of all segments that are kept, released ones for replay included.
+    pub fn kept_bytes(&self) -> u64 {
+        self.state().bytes_after(0)
+    }
+
     #[cfg(test)]
     pub fn last(&self) -> Option<Segment> {
         self.state().segments.back().cloned()

@@ -178,6 +178,11 @@ impl DiskJournal {
     pub fn unreleased_bytes(&self) -> u64 {
         self.shared.log.unreleased_bytes()
     }
+
+    /// Durable bytes in all segments that are kept, those included that are released and stay for replay (`retain_bytes`).
+    pub fn kept_bytes(&self) -> u64 {
+        self.shared.log.kept_bytes()
+    }
 }
 
 impl Journal for DiskJournal {

@@ -48,7 +48,7 @@ impl Operations {
     }
 }
 
-/// Read when asked, not kept: how much waits for the disk, and how much to be counted.
+/// Read when asked, not kept: how much waits for the disk, how much to be counted, and how much lies there.
 #[derive(Debug)]
 struct Queue(Arc<DiskJournal>);
 
@@ -57,6 +57,7 @@ impl Collector for Queue {
         for (name, help, bytes) in [
             ("tally_journal_queued_bytes", "Bytes that wait for the disk", self.0.queued_bytes() as u64),
             ("tally_journal_behind_bytes", "Durable bytes that are not counted yet", self.0.unreleased_bytes()),
+            ("tally_journal_kept_bytes", "Durable bytes that are kept, counted ones included", self.0.kept_bytes()),
         ] {
             let gauge = ConstGauge::new(bytes);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;

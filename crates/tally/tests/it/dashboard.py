@@ -14,6 +14,9 @@ from playwright.sync_api import sync_playwright
 WHAT, BROWSER, SERVER = sys.argv[1:4]
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+# The event is a click that came twice; the campaign is the first one.
+EVENT = "00000000-0000-0000-0000-000000000005"
+DEEPER = ["/campaigns?campaign=campaign-0000&", f"/event?id={EVENT}&", "/funnel?segment=country&"]
 PAGES = ["/", "/campaigns", "/compare", "/funnel", "/heatmap", "/geography", "/quality", "/forecast", "/event", "/system"]
 RANGE = "range=custom&from=2024-05-05T00:00:00Z&to=2024-05-06T00:00:00Z&tz=UTC"
 
@@ -48,24 +51,68 @@ def send(event):
 
 
 def every_page(browser, axe):
-    """Each page in both themes and at two widths: does it draw, and can it be used without eyes or a mouse?"""
+    """Each page in both themes and at three widths: does it draw, and can it be used without eyes or a mouse?"""
     done = {"troubles": [], "findings": [], "errors": [], "pages": 0, "outside": []}
-    for theme, width in [("light", 1360), ("dark", 390)]:
+    for theme, width in [("light", 1440), ("dark", 390), ("light", 820)]:
         page = watched(browser.new_page(color_scheme=theme, viewport={"width": width, "height": 900}, bypass_csp=bool(axe)), done["troubles"])
         page.on("request", lambda request: None if request.url.startswith((SERVER, "blob:")) else done["outside"].append(request.url))
-        for path in PAGES:
-            page.goto(f"{SERVER}{path}?{RANGE}")
+        for path in [f"{path}?" for path in PAGES] + (DEEPER if width != 820 else []):
+            page.goto(f"{SERVER}{path}{RANGE}")
             settled(page)
             done["pages"] += 1
             done["errors"] += [f"{path}: {text}" for text in page.locator(".state-error").all_inner_texts() if "404" not in text]
             if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
                 done["troubles"].append(f"{path} is wider than a screen of {width} pixels")
-            if axe:
+            if axe and width != 820:
                 page.evaluate(axe)
                 found = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")
                 done["findings"] += [f"{path} {theme}: {one['id']}: {one['nodes'][0]['html'][:200]}: {one['nodes'][0].get('failureSummary', '')[:300]}" for one in found["violations"] if one["impact"] in ("serious", "critical")]
+        if width == 390:
+            done["themes"] = [page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'")]
+            page.get_by_role("button", name="Light", exact=True).click()
+            done["themes"].append(page.evaluate("document.documentElement.dataset.theme"))
+            page.reload()
+            done["themes"].append(page.evaluate("document.documentElement.dataset.theme"))
         page.close()
     return done
+
+
+def tables(browser):
+    """What stands in the tables of all pages, by page and caption, and what is no table."""
+    page = browser.new_page(locale="en-US")
+    paths = {"geography": "/geography?currency=USD&", "quality": "/quality?", "campaign": "/campaigns?campaign=campaign-0000&", "compare": "/compare?by=none&", "funnel": "/funnel?segment=country&", "heatmap": "/heatmap?", "forecast": "/forecast?unit=hour&", "event": f"/event?id={EVENT}&", "system": "/system?"}
+    done = {"tables": {}}
+    for name, path in paths.items():
+        page.goto(f"{SERVER}{path}{RANGE}")
+        settled(page)
+        done["tables"][name] = page.evaluate("Object.fromEntries([...document.querySelectorAll('main table')].map((table) => [table.caption.textContent, [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.innerText))]))")
+        if name == "funnel":
+            done["funnel"] = page.locator(".funnel-name b").all_inner_texts()
+        if name == "forecast":
+            done["forecast"] = page.inner_text(".plain strong")
+        if name == "event":
+            done["verdicts"] = page.locator(".tag").all_inner_texts()
+        if name == "heatmap":
+            page.locator(".heat").focus()
+            for key in ["ArrowLeft"] * 24 + ["ArrowDown"] * 5:
+                page.keyboard.press(key)
+            done["heat"] = {"fields": page.locator(".heat rect:not(.cursor)").count(), "sums": page.locator(".heat-beside dd").all_inner_texts(), "told": page.inner_text(".heat-legend .note")}
+    return done
+
+
+def paint(browser):
+    """How long until something is there and until all is, in a browser that has seen nothing of it yet; and what that waits for."""
+    done = {"paints": [], "pages": []}
+    for _ in range(5):
+        page = browser.new_context().new_page()
+        page.goto(f"{SERVER}/?{RANGE}")
+        settled(page)
+        done["pages"].append(round(page.evaluate("performance.now()")))
+        done["paints"].append(round(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")))
+        blocking = page.evaluate("performance.getEntriesByType('resource').filter((one) => one.renderBlockingStatus === 'blocking').map((one) => [one.name.split('/').pop(), one.transferSize])")
+        document = page.evaluate("performance.getEntriesByType('navigation')[0].transferSize")
+        page.context.close()
+    return {**done, "blocking": sorted(name for name, _ in blocking), "bytes": document + sum(size for _, size in blocking)}
 
 
 def figures(browser):
@@ -116,19 +163,22 @@ def restart(browser):
     page = browser.new_page()
     page.goto(f"{SERVER}/")
     page.wait_for_selector(".pill.live", timeout=20_000)
+    page.wait_for_selector(".seal-panel .seal")
     print("live", flush=True)
     sys.stdin.readline()
     page.wait_for_selector(".pill.away", timeout=20_000)
-    told = page.inner_text(".state-note")
+    told = page.inner_text(".state-note >> nth=0")
+    page.wait_for_selector(".seal-panel .state-old", timeout=30_000)
+    old = page.inner_text(".seal-panel")
     page.get_by_role("link", name="Geography").click()
     page.wait_for_selector(".state-error", timeout=20_000)
     unreachable = page.inner_text(".state-error >> nth=0")
     print("away", flush=True)
     sys.stdin.readline()
     page.wait_for_selector(".pill.live", timeout=40_000)
-    page.get_by_role("button", name="Try again").first.click()
-    until(page, "document.querySelectorAll('.state-error').length < 2")
-    return {"told": told, "unreachable": unreachable}
+    until(page, "document.querySelectorAll('.state-error').length === 0")
+    settled(page)
+    return {"told": told, "unreachable": unreachable, "old": old}
 
 
 def errors(browser):
@@ -217,10 +267,14 @@ def analyses(browser):
     for path in ["compare", "funnel", "heatmap", "forecast"]:
         page.goto(f"{SERVER}/{path}?{RANGE}")
         settled(page)
+        if path == "heatmap":
+            page.locator(".heat").focus()
+            for key in ["ArrowLeft", "ArrowUp", "ArrowRight"]:
+                page.keyboard.press(key)
         done[path] = page.inner_text("main")
     page.goto(f"{SERVER}/heatmap?{RANGE}")
     settled(page)
-    done["fields"] = page.locator(".heat rect").count()
+    done["fields"] = page.locator(".heat rect:not(.cursor)").count()
     return done
 
 
@@ -233,7 +287,7 @@ def main():
         elif WHAT == "sign_in":
             done = sign_in(browser, sys.stdin.readline().strip())
         else:
-            done = {"figures": figures, "live": live, "restart": restart, "errors": errors, "periods": periods, "analyses": analyses}[WHAT](browser)
+            done = {"figures": figures, "live": live, "restart": restart, "errors": errors, "periods": periods, "analyses": analyses, "tables": tables, "paint": paint}[WHAT](browser)
         print(json.dumps(done))
         browser.close()
 

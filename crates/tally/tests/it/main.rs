@@ -9,6 +9,7 @@ mod conversions;
 mod correct;
 mod crash;
 mod dashboard;
+mod dashboard_figures;
 mod door;
 mod exports;
 mod independent;
