@@ -13,8 +13,22 @@ use tally_model::Format;
 use tally_model::report::{Answer, Catalog, Report, ReportRequest};
 
 use crate::extract::Question;
-use crate::{Api, ApiError, Freshness};
+use crate::openapi::{Problems, ReportAnswer};
+use crate::{Api, ApiError, Freshness, Problem};
 
+/// A report
+///
+/// Figures by groups, from the smallest table that can tell. An unknown field or name is an error that says the nearest one.
+/// At most `limit` rows; what is longer is an [export](#post-v1-exports), which takes the same question.
+#[utoipa::path(
+    post, path = "/v1/query", operation_id = "query", tag = "reports",
+    request_body(content = ReportRequest, example = json!({"metrics": ["clicks", "ctr"], "group_by": ["campaign_id", "day"], "from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "filters": [{"field": "country", "values": ["DE", "US"]}], "limit": 100})),
+    responses(
+        (status = 200, description = "The rows. In other formats than JSON, `x-tally-source`, `x-tally-table-version` and `x-tally-watermark` say where they come from.", content((ReportAnswer = "application/json"), (String = "text/csv"), (String = "application/x-ndjson"), (Vec<u8> = "application/vnd.apache.parquet"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
+        (status = 409, description = "`consistency` is `exact`, and not all of the time is closed yet: `not-closed`.", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
+)]
 pub(crate) async fn query(
     State(api): State<Arc<Api>>,
     Question(request): Question<ReportRequest>,
@@ -30,7 +44,13 @@ pub(crate) async fn query(
     answered
 }
 
-/// `GET /v1/catalog`.
+/// What can be asked
+///
+/// All metrics with formula, unit and the source of the definition, all dimensions, all units of time.
+#[utoipa::path(
+    get, path = "/v1/catalog", operation_id = "catalog", tag = "reports",
+    responses((status = 200, description = "The catalog.", body = Catalog)),
+)]
 pub(crate) async fn catalog() -> Json<Catalog> {
     Json(Catalog::whole())
 }

@@ -8,6 +8,7 @@ mod check_attributions;
 mod compare;
 mod conversions;
 mod life;
+mod page;
 mod plan;
 mod provider;
 mod quarantine;

@@ -50,7 +50,7 @@ pub struct HeatMap {
 }
 
 /// Bins that hold clicks.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, utoipa::ToSchema)]
 pub struct HeatMapAnswer {
     pub columns: u32,
     pub rows: u32,
@@ -61,7 +61,7 @@ pub struct HeatMapAnswer {
     pub bins: Vec<Bin>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Bin {
     /// From the left, from 0.
     pub column: u32,
@@ -81,13 +81,13 @@ pub struct Funnel {
     pub segment: Option<crate::Dimension>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FunnelAnswer {
     pub steps: Vec<Step>,
     pub segments: Vec<Segment>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Segment {
     pub value: Option<String>,
     pub steps: Vec<Step>,

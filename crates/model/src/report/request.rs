@@ -13,17 +13,21 @@ const LIMIT_MAX: usize = 1_000_000;
 /// How much of a wrong value is quoted back: an answer is no echo.
 const QUOTE_CHARS_MAX: usize = 80;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportRequest {
+    #[schema(value_type = Vec<Metric>, min_items = 1)]
     pub metrics: Vec<String>,
     #[serde(default)]
+    #[schema(value_type = Vec<GroupBy>)]
     pub group_by: Vec<String>,
     #[serde(default)]
     pub filters: Vec<FilterRequest>,
     /// RFC 3339, inclusive.
+    #[schema(format = DateTime)]
     pub from: String,
     /// RFC 3339, exclusive.
+    #[schema(format = DateTime)]
     pub to: String,
     /// IANA name; default UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,34 +35,43 @@ pub struct ReportRequest {
     #[serde(default)]
     pub order_by: Vec<OrderRequest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     pub limit: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Format>)]
     pub format: Option<String>,
     /// `click_date` or `conversion_date`: conversions by what they are owed to, instead of by their own fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Booking>)]
     pub attribution: Option<String>,
     /// `zero` or `null`: one row also for a window without events, for each combination of the other groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^(zero|null)$")]
     pub fill: Option<String>,
     /// `exact`: refused unless all of the time asked for lies before the watermark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^(exact|freshest)$")]
     pub consistency: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilterRequest {
+    #[schema(value_type = Dimension)]
     pub field: String,
-    /// `in` (default) or `not_in`.
+    /// `in` (default) or `not_in`; `eq` and `ne` are the same two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^(in|not_in|eq|ne)$")]
     pub op: Option<String>,
     /// Null stands for events without this field.
+    #[schema(min_items = 1)]
     pub values: Vec<Option<String>>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderRequest {
+    /// A column of the answer.
     pub field: String,
     #[serde(default)]
     pub desc: bool,
@@ -71,6 +84,13 @@ pub struct ReportError {
     pub field: String,
     pub what: String,
     pub cure: String,
+}
+
+impl ReportError {
+    /// An unknown name, with the nearest known one where there is one, else all of them.
+    pub fn unknown(field: impl Into<String>, name: &str, known: Vec<&str>) -> Self {
+        unknown(field.into(), name, known)
+    }
 }
 
 /// A checked report.
@@ -313,7 +333,7 @@ fn metric_names() -> String {
 }
 
 /// An unknown name, with the nearest known one where there is one, else all of them.
-fn unknown(field: String, name: &str, known: Vec<&'static str>) -> ReportError {
+fn unknown(field: String, name: &str, known: Vec<&str>) -> ReportError {
     // What is longer than any name is none that was mistyped.
     let characters = Some(name.chars().count()).filter(|count| *count <= QUOTE_CHARS_MAX);
     let nearest = characters.and_then(|count| {
