@@ -84,7 +84,7 @@ pub(crate) async fn verify(
 /// Every sighting of the id, in the order of the log, with its verdict and the rollup cells that it is counted in.
 #[utoipa::path(
     get, path = "/v1/events/{event_id}", operation_id = "eventLife", tag = "events",
-    params(("event_id" = EventId, Path, description = "As it was sent, or told in the answer.")),
+    params(("event_id" = uuid::Uuid, Path, description = "As it was sent, or told in the answer.")),
     responses(
         (status = 200, description = "All sightings.", body = Life),
         (status = 404, description = "There is no such event, or it is not committed yet: `unknown-event`.", body = Problem, content_type = "application/problem+json"),

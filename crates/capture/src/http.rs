@@ -93,6 +93,7 @@ async fn preflight() -> impl IntoResponse {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Taken {
+    #[schema(value_type = uuid::Uuid)]
     pub event_id: EventId,
 }
 

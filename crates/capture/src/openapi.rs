@@ -15,7 +15,6 @@ use crate::{http, postback, tag};
 #[derive(OpenApi)]
 #[openapi(
     paths(http::one, http::batch, http::click, http::pixel, postback::postback, tag::newest, tag::version),
-    components(schemas(EventProblem)),
     modifiers(&OneIdEach),
 )]
 pub struct CaptureDocument;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tally_lake::{AttributionRound, CompactionSettings, Lake};
 use tally_model::report::{Report, ReportRequest};
 use tally_model::{
-    AttributionWindows, ConversionFilter, ConversionRow, ConversionStatus, Device, Event, Judged, Kind, ManualClock,
+    AttributionWindows, ConversionFilter, Page, ConversionRow, ConversionStatus, Device, Event, Judged, Kind, ManualClock,
     Positions, Reason, Resolution, Verdict,
 };
 use tally_pipeline::RollupBuilder;
@@ -79,8 +79,8 @@ async fn attribute(lake: &Lake) -> AttributionRound {
 }
 
 async fn listed(lake: &Lake) -> Vec<ConversionRow> {
-    let filter = ConversionFilter { limit: 100, ..ConversionFilter::default() };
-    lake.queries().conversions(&filter).await.unwrap()
+    let page = Page { limit: 100, after: None };
+    lake.queries().conversions(&ConversionFilter::default(), page).await.unwrap().rows
 }
 
 async fn ask(lake: &Lake, attribution: &str, group_by: &[&str]) -> Value {

@@ -10,7 +10,7 @@ use tally_lake::{FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimi
 use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer};
 use tally_model::report::{Answer, Report};
 use tally_model::{
-    Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Partition, Positions,
+    Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Listed, Page, Partition, Positions,
     Quarantined, Reason,
 };
 use tally_pipeline::{Batch, LivePart, PersonsClick, Progress, Sighting, Sink, SinkError, Wanted};
@@ -166,11 +166,11 @@ impl Query for LakeQuery {
         self.queries.heat_map(asked).await.map_err(query_error)
     }
 
-    async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError> {
-        self.queries.quarantined(reason, limit).await.map_err(query_error)
+    async fn quarantined(&self, reason: Option<Reason>, page: Page) -> Result<Listed<Quarantined>, QueryError> {
+        self.queries.quarantined(reason, page).await.map_err(query_error)
     }
 
-    async fn conversions(&self, filter: &ConversionFilter) -> Result<Vec<ConversionRow>, QueryError> {
-        self.queries.conversions(filter).await.map_err(query_error)
+    async fn conversions(&self, filter: &ConversionFilter, page: Page) -> Result<Listed<ConversionRow>, QueryError> {
+        self.queries.conversions(filter, page).await.map_err(query_error)
     }
 }

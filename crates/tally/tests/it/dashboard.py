@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 WHAT, BROWSER, SERVER = sys.argv[1:4]
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-PAGES = ["/", "/campaigns", "/compare", "/funnel", "/heatmap", "/geography", "/quality", "/forecast", "/event", "/system"]
+PAGES = ["/", "/campaigns", "/compare", "/funnel", "/heatmap", "/geography", "/quality", "/forecast", "/event", "/system", "/docs"]
 RANGE = "range=custom&from=2024-05-05T00:00:00Z&to=2024-05-06T00:00:00Z&tz=UTC"
 
 

@@ -67,7 +67,7 @@ fn every_page_draws_in_both_themes_and_can_be_used_by_everybody() {
     }
     let server = filled_server();
     let Some(done) = seen("every_page", &server, "") else { return };
-    assert_eq!(done["pages"], 20, "{done}");
+    assert_eq!(done["pages"], 22, "{done}");
     for none in ["troubles", "errors", "findings", "outside"] {
         assert_eq!(done[none], json!([]), "{none}: {done:#}");
     }

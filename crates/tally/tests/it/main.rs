@@ -15,6 +15,7 @@ mod landing;
 mod limits;
 mod load;
 mod older;
+mod openapi;
 mod operations;
 mod outbound;
 mod peers;
