@@ -338,7 +338,10 @@ fn change(now: Value, before: Value) -> Value {
     request_body(content = TopRequest, example = json!({"from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "dimension": "country", "metric": "clicks", "k": 10})),
     responses((status = 200, description = "The answer.", body = TopShown), Problems),
 )]
-pub(crate) async fn top(State(api): State<Arc<Api>>, Question(asked): Question<TopRequest>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn top(
+    State(api): State<Arc<Api>>,
+    Question(asked): Question<TopRequest>,
+) -> Result<Json<Value>, ApiError> {
     let (started, freshness) = (Instant::now(), api.query.freshness());
     let metrics = std::slice::from_ref(&asked.metric);
     let mut report = by_one(asked.about(), metrics, ("dimension", &asked.dimension))?;

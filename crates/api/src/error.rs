@@ -90,9 +90,8 @@ impl IntoResponse for ApiError {
             }
         };
         let fault = if let ApiError::Asked(fault) = &self { Some(fault.clone()) } else { None };
-        let (field, what, cure) = fault.map_or_else(Default::default, |ReportError { field, what, cure }| {
-            (Some(field), Some(what), Some(cure))
-        });
+        let (field, what, cure) = fault
+            .map_or_else(Default::default, |ReportError { field, what, cure }| (Some(field), Some(what), Some(cure)));
         let closed_until =
             if let ApiError::NotClosed { closed_until } = &self { Some(closed_until.clone()) } else { None };
         let detail = self.to_string();

@@ -18,13 +18,28 @@ pub(crate) use answers::{
 #[derive(OpenApi)]
 #[openapi(
     paths(
-        report::query, report::catalog, sql::sql,
-        analyses::ab_test, analyses::compare, analyses::forecast, analyses::funnel, analyses::heat_map, analyses::top,
-        exports::create, exports::list, exports::show, exports::remove, exports::file,
-        proof::life, conversions::list, quarantine::list, proof::verify,
-        live::socket, live::events,
+        report::query,
+        report::catalog,
+        sql::sql,
+        analyses::ab_test,
+        analyses::compare,
+        analyses::forecast,
+        analyses::funnel,
+        analyses::heat_map,
+        analyses::top,
+        exports::create,
+        exports::list,
+        exports::show,
+        exports::remove,
+        exports::file,
+        proof::life,
+        conversions::list,
+        quarantine::list,
+        proof::verify,
+        live::socket,
+        live::events,
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem))
 )]
 pub struct ApiDocument;
 

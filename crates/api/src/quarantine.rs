@@ -7,8 +7,8 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use tally_model::report::ReportError;
 use tally_model::{Class, Place, Quarantined, Reason, one_of};
-use utoipa::openapi::schema::Schema;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
 
 use crate::extract::Parameters;
 use crate::openapi::Problems;

@@ -3,8 +3,8 @@ use axum::http::{Request, StatusCode};
 use futures::StreamExt;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Step};
 use tally_model::Place;
+use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Step};
 use tally_model::report::AnswerMeta;
 use tower::ServiceExt;
 
@@ -155,7 +155,10 @@ async fn wrong_questions_are_told_what_is_wrong() {
         (r#"{"metric":["clicks"]}"#, r#"`metric`: \"metric\" is not known; did you mean \"metrics\"?"#),
         (r#"{"metrics":["clicks"],"from":1}"#, "`from`: invalid type: integer `1`, expected a string"),
         (r#"{"metrics":["clicks"]}"#, "`from`: it is missing"),
-        (&question(r#","filters":[{"feild":"country","values":["DE"]}]"#), r#"`filters[0].feild`: \"feild\" is not known; did you mean \"field\"?"#),
+        (
+            &question(r#","filters":[{"feild":"country","values":["DE"]}]"#),
+            r#"`filters[0].feild`: \"feild\" is not known; did you mean \"field\"?"#,
+        ),
         (&question(r#","format":"xml""#), "\"xml\" is not known; use one of json, csv"),
         (&question(r#","filters":[{"field":"contry","values":["DE"]}]"#), "did you mean \\\"country\\\"?"),
     ] {

@@ -76,14 +76,15 @@ enum Way {
 fn of_field(field: Field, way: Way) -> Schema {
     let id = |about| text(about).max_length(Some(ID_BYTES_MAX));
     let object = match field {
-        Field::EventId => text("Keep it the same when sending again; absent: one is made and told.").format(known(KnownFormat::Uuid)),
+        Field::EventId => {
+            text("Keep it the same when sending again; absent: one is made and told.").format(known(KnownFormat::Uuid))
+        }
         Field::Kind => {
             let kinds = tally_model::Kind::ALL.map(tally_model::Kind::as_str);
             return text("What happened.").enum_values(Some(kinds)).into();
         }
-        Field::OccurredAt => {
-            text("RFC 3339 with a zone, 2000-01-01 to 24 h ahead; absent: time of receipt.").format(known(KnownFormat::DateTime))
-        }
+        Field::OccurredAt => text("RFC 3339 with a zone, 2000-01-01 to 24 h ahead; absent: time of receipt.")
+            .format(known(KnownFormat::DateTime)),
         Field::CampaignId => id("Up to 64 bytes."),
         Field::AdId => id("Up to 64 bytes."),
         Field::PlacementId => id("Where it was shown."),

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tally_lake::{AttributionRound, CompactionSettings, Lake};
 use tally_model::report::{Report, ReportRequest};
 use tally_model::{
-    AttributionWindows, ConversionFilter, Page, ConversionRow, ConversionStatus, Device, Event, Judged, Kind, ManualClock,
-    Positions, Reason, Resolution, Verdict,
+    AttributionWindows, ConversionFilter, ConversionRow, ConversionStatus, Device, Event, Judged, Kind, ManualClock,
+    Page, Positions, Reason, Resolution, Verdict,
 };
 use tally_pipeline::RollupBuilder;
 use uuid::{Builder, Uuid};

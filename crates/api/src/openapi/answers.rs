@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "described, never constructed")]
 
 use tally_model::analysis::{AbTestAnswer, Backtest, FunnelAnswer, HeatMapAnswer};
-use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 /// Values by column.
@@ -12,7 +12,8 @@ pub(crate) struct Row;
 
 impl PartialSchema for Row {
     fn schema() -> RefOr<Schema> {
-        let what = "Values by the names of the columns, in their order. A figure is a number, or null for a division by zero.";
+        let what =
+            "Values by the names of the columns, in their order. A figure is a number, or null for a division by zero.";
         ObjectBuilder::new()
             .schema_type(Type::Object)
             .additional_properties(Some(AdditionalProperties::FreeForm(true)))

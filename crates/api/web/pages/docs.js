@@ -115,16 +115,17 @@ function schemaOf(schema, whole) {
   const { properties, required } = partsOf(inner(schema, whole), whole);
   const names = Object.keys(properties);
   if (!names.length) return h("p", { class: "note" }, typeOf(schema, whole));
+  names.sort((a, b) => required.includes(b) - required.includes(a));
   return h("ul", { class: "fields" }, names.map((name) => field(name, properties[name], whole, { required: required.includes(name) })));
 }
 
 function typeOf(schema, whole) {
   const plain = resolved(schema, whole) ?? {};
   const choices = plain.oneOf ?? plain.anyOf;
-  if (choices) return choices.map((part) => typeOf(part, whole)).join(" or ");
+  if (choices) return choices.filter((part) => part.type !== "null").map((part) => typeOf(part, whole)).join(" or ");
   const types = [plain.type ?? []].flat().filter((type) => type !== "null");
   if (types.includes("array")) return `list of ${typeOf(plain.items ?? {}, whole)}`;
-  const range = [plain.minimum !== undefined && `from ${plain.minimum}`, plain.maximum !== undefined && `to ${plain.maximum}`, plain.maxLength && `up to ${plain.maxLength}`, plain.default !== undefined && `default ${plain.default}`].filter(Boolean).join(", ");
+  const range = [plain.minimum !== undefined && `from ${plain.minimum}`, plain.maximum !== undefined && `to ${plain.maximum}`, plain.maxLength && `up to ${plain.maxLength}`, plain.default !== undefined && `default ${plain.default}`].filter(Boolean).join(", ").replace(", to", " to");
   return [types.length ? types.join(" or ") : plain.type === "null" ? "null" : "anything", plain.format && `(${plain.format})`, range].filter(Boolean).join(" ");
 }
 
@@ -145,6 +146,7 @@ function field(name, schema, whole, { required, note, where }) {
     {},
     h("code", {}, name),
     h("span", { class: "note" }, ` ${typeOf(schema, whole)}${where && where !== "query" ? `, in the ${where}` : ""}${required ? "" : ", may be left out"}`),
+    required && h("strong", { class: "note" }, " required"),
     about && h("div", {}, ...inline(about)),
     names.length > 8 ? h("details", {}, h("summary", {}, `${names.length} names`), list) : list,
     nested && h("details", {}, h("summary", {}, "Fields"), schemaOf(plain, whole)),

@@ -7,8 +7,8 @@ use arrow::datatypes::{Float32Type, Int16Type};
 use datafusion::logical_expr::{ident, lit};
 use serde_json::Value as Json;
 use tally_model::{
-    Class, ConversionStatus, Country, Event, EventId, Kind, Listed, Page, Privacy, Purpose, Quarantined, Reason, Region,
-    Subdivision,
+    Class, ConversionStatus, Country, Event, EventId, Kind, Listed, Page, Privacy, Purpose, Quarantined, Reason,
+    Region, Subdivision,
 };
 
 use super::Queries;

@@ -10,8 +10,8 @@ use tally_lake::{FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimi
 use tally_model::analysis::{Funnel, FunnelAnswer, HeatMap, HeatMapAnswer};
 use tally_model::report::{Answer, Report};
 use tally_model::{
-    Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Listed, Page, Partition, Positions,
-    Quarantined, Reason,
+    Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Listed, Page, Partition,
+    Positions, Quarantined, Reason,
 };
 use tally_pipeline::{Batch, LivePart, PersonsClick, Progress, Sighting, Sink, SinkError, Wanted};
 use tokio::sync::watch;

@@ -12,7 +12,9 @@ use tally_api::{ApiDocument, Problem, problem};
 use tally_capture::CaptureDocument;
 use tally_model::report::ReportError;
 use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::{Modify, OpenApi};
 
 use super::access::{Need, SESSION_COOKIE, need_of};
