@@ -52,7 +52,7 @@ fn every_route_is_described_with_all_its_methods() {
     let missing: Vec<_> = routes.iter().filter(|route| !described.contains_key(*route)).collect();
     assert!(missing.is_empty(), "not in /openapi.json: {missing:?}");
     for (path, methods) in &described {
-        // Served by `tally demo` only; of a version that changes with the script; and a path may be one of another's.
+        // Served by `tally demo` only; and under a name that changes with the script.
         if path == "/v1/demo/truth" || path == "/tag-{version}.js" {
             continue;
         }
