@@ -269,11 +269,11 @@ async fn conversions_are_listed_by_what_is_asked_within_a_bound() {
         (&json!("pending"), &json!("unresolved"), &json!("7"))
     );
     for (wrong, says) in [
-        ("?status=aproved", r#"\"field\":\"status\""#),
-        ("?status=aproved", r#"did you mean \\\"approved\\\"?"#),
+        ("?status=aproved", r#""field":"status""#),
+        ("?status=aproved", r#"did you mean \"approved\"?"#),
         ("?status=maybe", "approved, pending, rejected"),
-        ("?limt=3", r#"did you mean \\\"limit\\\"?"#),
-        ("?cursor=nonsense", r#"\"field\":\"cursor\""#),
+        ("?limt=3", r#"did you mean \"limit\"?"#),
+        ("?cursor=nonsense", r#""field":"cursor""#),
         ("?resolution=maybe", "click_id, last_click, last_view, unresolved"),
         ("?limit=10001", "1 to 10000"),
         ("?clickid=1", "clickid"),
