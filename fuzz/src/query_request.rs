@@ -14,7 +14,7 @@ use tally_model::analysis::{
 };
 use tally_model::report::{Answer, AnswerMeta, Base, Report, ReportRequest};
 use tally_model::{
-    CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Quarantined, Reason, report,
+    CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Listed, Page, Quarantined, Reason, report,
 };
 use tower::ServiceExt;
 
@@ -129,12 +129,12 @@ impl Query for Anything {
         Ok(SampleAnswer { rows: Vec::new(), matching: 0, table_version: 7 })
     }
 
-    async fn quarantined(&self, _reason: Option<Reason>, _limit: usize) -> Result<Vec<Quarantined>, QueryError> {
-        Ok(Vec::new())
+    async fn quarantined(&self, _reason: Option<Reason>, _page: Page) -> Result<Listed<Quarantined>, QueryError> {
+        Ok(Listed { rows: Vec::new(), next: None })
     }
 
-    async fn conversions(&self, _filter: &ConversionFilter) -> Result<Vec<ConversionRow>, QueryError> {
-        Ok(Vec::new())
+    async fn conversions(&self, _: &ConversionFilter, _page: Page) -> Result<Listed<ConversionRow>, QueryError> {
+        Ok(Listed { rows: Vec::new(), next: None })
     }
 
     async fn life(&self, id: EventId) -> Result<Life, QueryError> {

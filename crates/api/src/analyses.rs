@@ -1,9 +1,9 @@
 //! `POST /v1/analyses/..`: questions that take more than sums by group.
 
 mod history;
-mod percentiles;
-mod sample;
-mod series;
+pub(crate) mod percentiles;
+pub(crate) mod sample;
+pub(crate) mod series;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,8 +16,10 @@ use serde_json::{Map, Value, json};
 use tally_model::analysis::{self as statistics, AbTest, About, Funnel, HeatMap};
 use tally_model::report::{Answer, Direction, FilterRequest, Metric, OrderBy, Report, ReportError, TimeUnit};
 use tally_model::{Dimension, Kind};
+use utoipa::ToSchema;
 
 use crate::extract::Question;
+use crate::openapi::{AbTestShown, CompareShown, ForecastShown, FunnelShown, HeatMapShown, Problems, TopShown};
 use crate::report::watermark;
 use crate::{Api, ApiError, Freshness};
 use history::History;
@@ -50,13 +52,18 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
 /// Declares a request with the fields that all of them share, and what it is about.
 macro_rules! asked {
     ($name:ident { $($(#[$meta:meta])* $field:ident: $type:ty,)* }) => {
-        #[derive(Debug, Deserialize)]
+        #[derive(Debug, Deserialize, ToSchema)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct $name {
+            /// RFC 3339, inclusive.
+            #[schema(format = DateTime)]
             from: String,
+            /// RFC 3339, exclusive.
+            #[schema(format = DateTime)]
             to: String,
             #[serde(default)]
             filters: Vec<FilterRequest>,
+            /// IANA name; default UTC.
             #[serde(default)]
             time_zone: Option<String>,
             $($(#[$meta])* $field: $type,)*
@@ -73,61 +80,88 @@ macro_rules! asked {
 use asked;
 
 asked!(AbTestRequest {
+    /// `ctr`: clicks of impressions; `cvr`: conversions of clicks.
+    #[schema(pattern = "^(ctr|cvr)$")]
     metric: String,
+    #[schema(value_type = Dimension)]
     split: String,
+    /// The value of the split that the others are compared with.
     control: String,
     #[serde(default)]
+    #[schema(minimum = 0.5, exclusive_maximum = 1.0, default = 0.95)]
     confidence: Option<f64>,
 });
 
 asked!(CompareRequest {
+    #[schema(value_type = Vec<Metric>, min_items = 1)]
     metrics: Vec<String>,
     #[serde(default)]
+    #[schema(value_type = Vec<Dimension>)]
     group_by: Vec<String>,
+    /// The period to compare with; by default one as long, just before.
     #[serde(default)]
     before: Option<Before>,
 });
 
 asked!(TopRequest {
+    #[schema(value_type = Dimension)]
     dimension: String,
+    #[schema(value_type = Metric)]
     metric: String,
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 10_000, default = 10)]
     k: Option<usize>,
 });
 
 asked!(ForecastRequest {
+    /// A number of events or an amount.
+    #[schema(value_type = Metric)]
     metric: String,
+    #[schema(pattern = "^(hour|day|week)$")]
     unit: String,
+    /// Units to foretell.
+    #[schema(minimum = 1, maximum = 1_000)]
     horizon: usize,
     #[serde(default)]
+    #[schema(minimum = 0.5, exclusive_maximum = 1.0, default = 0.95)]
     confidence: Option<f64>,
 });
 
 asked!(FunnelRequest {
+    #[schema(min_items = 2, max_items = 10)]
     steps: Vec<StepRequest>,
+    /// Seconds from the first step to the last.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 31_622_400, default = 604_800)]
     window_s: Option<u64>,
+    /// The funnel also by value of this dimension.
     #[serde(default)]
+    #[schema(value_type = Option<Dimension>)]
     segment: Option<String>,
 });
 
 asked!(HeatMapRequest {
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 200, default = 20)]
     columns: Option<u32>,
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 200, default = 20)]
     rows: Option<u32>,
 });
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Before {
+    #[schema(format = DateTime)]
     from: String,
+    #[schema(format = DateTime)]
     to: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StepRequest {
+    #[schema(value_type = Kind)]
     kind: String,
 }
 
@@ -188,7 +222,15 @@ fn with_meta(body: impl serde::Serialize, meta: Value) -> Result<Json<Value>, Ap
     Ok(Json(body))
 }
 
-async fn ab_test(
+/// A/B test
+///
+/// Two-proportion z-test of each variant against the control, and whether the split came out even.
+#[utoipa::path(
+    post, path = "/v1/analyses/ab-test", operation_id = "abTest", tag = "analyses",
+    request_body(content = AbTestRequest, example = json!({"from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "metric": "ctr", "split": "variant", "control": "a"})),
+    responses((status = 200, description = "The answer.", body = AbTestShown), Problems),
+)]
+pub(crate) async fn ab_test(
     State(api): State<Arc<Api>>,
     Question(asked): Question<AbTestRequest>,
 ) -> Result<Json<Value>, ApiError> {
@@ -225,7 +267,15 @@ async fn ab_test(
     with_meta(told, meta(&answer, freshness, started))
 }
 
-async fn compare(
+/// Two periods beside each other
+///
+/// For each group and metric: now, before, the change and its ratio.
+#[utoipa::path(
+    post, path = "/v1/analyses/compare", operation_id = "compare", tag = "analyses",
+    request_body(content = CompareRequest, example = json!({"from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "metrics": ["clicks", "ctr"], "group_by": ["campaign_id"]})),
+    responses((status = 200, description = "The answer.", body = CompareShown), Problems),
+)]
+pub(crate) async fn compare(
     State(api): State<Arc<Api>>,
     Question(asked): Question<CompareRequest>,
 ) -> Result<Json<Value>, ApiError> {
@@ -292,7 +342,18 @@ fn change(now: Value, before: Value) -> Value {
     json!({"now": now, "before": before, "change": change, "change_ratio": ratio})
 }
 
-async fn top(State(api): State<Arc<Api>>, Question(asked): Question<TopRequest>) -> Result<Json<Value>, ApiError> {
+/// The first values of a dimension
+///
+/// By one metric, largest first.
+#[utoipa::path(
+    post, path = "/v1/analyses/top", operation_id = "top", tag = "analyses",
+    request_body(content = TopRequest, example = json!({"from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "dimension": "country", "metric": "clicks", "k": 10})),
+    responses((status = 200, description = "The answer.", body = TopShown), Problems),
+)]
+pub(crate) async fn top(
+    State(api): State<Arc<Api>>,
+    Question(asked): Question<TopRequest>,
+) -> Result<Json<Value>, ApiError> {
     let (started, freshness) = (Instant::now(), api.query.freshness());
     let metrics = std::slice::from_ref(&asked.metric);
     let mut report = by_one(asked.about(), metrics, ("dimension", &asked.dimension))?;
@@ -305,7 +366,15 @@ async fn top(State(api): State<Arc<Api>>, Question(asked): Question<TopRequest>)
     Ok(Json(json!({"rows": rows, "exact": exact, "meta": meta(&answer, freshness, started)})))
 }
 
-async fn forecast(
+/// Forecast
+///
+/// Exponential smoothing with a damped trend and a season, and how far off it would have been lately.
+#[utoipa::path(
+    post, path = "/v1/analyses/forecast", operation_id = "forecast", tag = "analyses",
+    request_body(content = ForecastRequest, example = json!({"from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "metric": "clicks", "unit": "day", "horizon": 7})),
+    responses((status = 200, description = "The answer.", body = ForecastShown), Problems),
+)]
+pub(crate) async fn forecast(
     State(api): State<Arc<Api>>,
     Question(asked): Question<ForecastRequest>,
 ) -> Result<Json<Value>, ApiError> {
@@ -336,7 +405,15 @@ async fn forecast(
     with_meta(body, meta(&answer, freshness, started))
 }
 
-async fn funnel(
+/// Funnel
+///
+/// How many people went from step to step in order, exactly, over events with a `user_id`.
+#[utoipa::path(
+    post, path = "/v1/analyses/funnel", operation_id = "funnel", tag = "analyses",
+    request_body(content = FunnelRequest, example = json!({"from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "steps": [{"kind": "impression"}, {"kind": "click"}, {"kind": "conversion"}]})),
+    responses((status = 200, description = "The answer.", body = FunnelShown), Problems),
+)]
+pub(crate) async fn funnel(
     State(api): State<Arc<Api>>,
     Question(asked): Question<FunnelRequest>,
 ) -> Result<Json<Value>, ApiError> {
@@ -382,7 +459,15 @@ async fn funnel(
     with_meta(answer, meta)
 }
 
-async fn heat_map(
+/// Heat map
+///
+/// Where on the ad people clicked, in a grid.
+#[utoipa::path(
+    post, path = "/v1/analyses/heatmap", operation_id = "heatMap", tag = "analyses",
+    request_body(content = HeatMapRequest, example = json!({"from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "columns": 20, "rows": 20})),
+    responses((status = 200, description = "The answer.", body = HeatMapShown), Problems),
+)]
+pub(crate) async fn heat_map(
     State(api): State<Arc<Api>>,
     Question(asked): Question<HeatMapRequest>,
 ) -> Result<Json<Value>, ApiError> {

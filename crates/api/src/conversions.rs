@@ -3,55 +3,55 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query as Parameters, State};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use tally_model::report::ReportError;
-use tally_model::{ConversionFilter, ConversionStatus, Resolution};
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use tally_model::{ConversionFilter, ConversionRow, ConversionStatus, Place, Resolution};
+use utoipa::ToSchema;
 
+use crate::extract::Parameters;
+use crate::openapi::Problems;
+use crate::page::page;
 use crate::{Api, ApiError};
 
-/// Listed at once.
-const LIMIT_MAX: usize = 10_000;
-
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ListParameters {
-    status: Option<String>,
-    resolution: Option<String>,
+#[into_params(parameter_in = Query)]
+pub(crate) struct ConversionParameters {
+    /// Only words of this status.
+    status: Option<ConversionStatus>,
+    /// Only what was resolved in this way.
+    resolution: Option<Resolution>,
+    /// Only words about this transaction, by the number that the network gave it.
+    #[param(example = "7")]
     txn_id: Option<String>,
-    #[serde(default = "limit_default")]
-    limit: usize,
+    /// Rows, 100 by default.
+    #[param(minimum = 1, maximum = 10_000)]
+    limit: Option<usize>,
+    /// `next` of the answer before: the rows that follow it.
+    cursor: Option<String>,
 }
 
-fn limit_default() -> usize {
-    100
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ConversionList {
+    conversions: Vec<ConversionRow>,
+    /// The cursor of the rows that follow; null on the last page.
+    next: Option<String>,
 }
 
+/// The newest words about conversions, and what each is owed to
+///
+/// What was received of each transaction, newest first, with the click or view that it is owed to.
+#[utoipa::path(
+    get, path = "/v1/conversions", operation_id = "listConversions", tag = "events",
+    params(ConversionParameters),
+    responses((status = 200, description = "A page of the list.", body = ConversionList), Problems),
+)]
 pub(crate) async fn list(
     State(api): State<Arc<Api>>,
-    parameters: Result<Parameters<ListParameters>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let asked = |field: &str, what: String, cure: String| ReportError { field: field.to_owned(), what, cure };
-    let Parameters(ListParameters { status, resolution, txn_id, limit }) = parameters.map_err(|error| {
-        let cure = "write /v1/conversions?status=approved&resolution=unresolved&txn_id=7&limit=100".to_owned();
-        asked("status, resolution, txn_id, limit", error.body_text(), cure)
-    })?;
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        let cure = format!("ask for 1 to {LIMIT_MAX}");
-        return Err(asked("limit", format!("{limit} conversions are not listed"), cure).into());
-    }
-    let status = status.map(|name| {
-        let names = ConversionStatus::ALL.map(ConversionStatus::as_str).join(", ");
-        let unknown = || asked("status", "there is no such status".to_owned(), format!("use one of {names}"));
-        ConversionStatus::parse(&name).ok_or_else(unknown)
-    });
-    let resolution = resolution.map(|name| {
-        let names = Resolution::ALL.map(Resolution::as_str).join(", ");
-        let unknown = || asked("resolution", "there is no such resolution".to_owned(), format!("use one of {names}"));
-        Resolution::parse(&name).ok_or_else(unknown)
-    });
-    let filter = ConversionFilter { status: status.transpose()?, resolution: resolution.transpose()?, txn_id, limit };
-    let conversions = api.run(api.query.conversions(&filter)).await?;
-    Ok(Json(json!({"conversions": conversions})))
+    Parameters(asked): Parameters<ConversionParameters>,
+) -> Result<Json<ConversionList>, ApiError> {
+    let page = page(asked.limit, asked.cursor.as_deref())?;
+    let filter = ConversionFilter { status: asked.status, resolution: asked.resolution, txn_id: asked.txn_id };
+    let listed = api.run(api.query.conversions(&filter, page)).await?;
+    Ok(Json(ConversionList { conversions: listed.rows, next: listed.next.as_ref().map(Place::cursor) }))
 }

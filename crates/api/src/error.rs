@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
 use tally_model::report::ReportError;
 use tracing::error;
+use utoipa::ToSchema;
 
 use crate::QueryError;
 
@@ -93,21 +94,73 @@ impl IntoResponse for ApiError {
                 (StatusCode::INTERNAL_SERVER_ERROR, "failed", "The question failed")
             }
         };
-        let mut problem = json!({"type": format!("urn:tally:problem:{kind}"), "title": title, "status": status.as_u16(), "detail": self.to_string()});
-        if let ApiError::NotClosed { closed_until } = &self {
-            problem["closed_until"] = json!(closed_until);
-        }
-        if let ApiError::Asked(asked) = &self {
-            problem["field"] = json!(asked.field);
-            problem["what"] = json!(asked.what);
-            problem["cure"] = json!(asked.cure);
-        }
-        let mut response = (status, problem.to_string()).into_response();
+        let fault = if let ApiError::Asked(fault) = &self { Some(fault.clone()) } else { None };
+        let (field, what, cure) = fault
+            .map_or_else(Default::default, |ReportError { field, what, cure }| (Some(field), Some(what), Some(cure)));
+        let closed_until =
+            if let ApiError::NotClosed { closed_until } = &self { Some(closed_until.clone()) } else { None };
+        let detail = self.to_string();
+        let problem = Problem { field, what, cure, closed_until, ..Problem::new(status, kind, title, detail) };
+        let mut response = problem.into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+/// What went wrong (RFC 9457), and where it is known, with which field and how to mend it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Problem {
+    /// `urn:tally:problem:` and the kind of it, which programs may go by.
+    #[schema(pattern = "^urn:tally:problem:[a-z-]+$", example = "urn:tally:problem:question")]
+    pub r#type: String,
+    pub title: String,
+    /// The same as the answer's.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// A sentence: what was tried, what is wrong, and the cure.
+    pub detail: String,
+    /// The field or parameter that is wrong, such as `filters[0].field`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    pub field: Option<String>,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    pub what: Option<String>,
+    /// How to mend it, with the nearest name that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, example = "did you mean \"clicks\"?")]
+    pub cure: Option<String>,
+    /// With `not-closed`: figures are exact up to here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub closed_until: Option<Option<String>>,
+}
+
+impl Problem {
+    /// One that is about no field.
+    pub fn new(status: StatusCode, kind: &str, title: &str, detail: String) -> Self {
+        Self {
+            r#type: format!("urn:tally:problem:{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail,
+            field: None,
+            what: None,
+            cure: None,
+            closed_until: None,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // Texts and numbers only: writing them has no way to fail.
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
     }
 }

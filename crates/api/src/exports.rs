@@ -19,17 +19,18 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tally_model::report::{Report, ReportError, ReportRequest};
 use tally_model::{Clock, Entropy, Format};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tracing::info;
+use utoipa::ToSchema;
 
 use crate::extract::Question;
-use crate::{ApiError, Query, QueryError, SqlQuestion};
+use crate::openapi::Problems;
+use crate::{ApiError, Problem, Query, QueryError, SqlQuestion};
 use range::{Span, Wanted, wanted};
 use store::{Export, State, Store};
 
@@ -129,11 +130,16 @@ enum Asked {
     Report(Box<Report>),
 }
 
-#[derive(Debug, Deserialize)]
+/// One question: `sql` or `query`.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ExportRequest {
+pub(crate) struct ExportRequest {
+    /// A statement, as for `/v1/sql`.
     sql: Option<String>,
+    /// A report, as for `/v1/query`.
     query: Option<ReportRequest>,
+    /// `csv`, `ndjson`, `parquet` (the default) or `arrow`.
+    #[schema(pattern = "^(csv|ndjson|parquet|arrow)$")]
     format: Option<String>,
 }
 
@@ -146,7 +152,10 @@ impl ExportRequest {
         };
         let format = self.format.as_deref().map_or(Some(Format::Parquet), Format::parse);
         let format = format.filter(|format| *format != Format::Json);
-        let format = format.ok_or_else(|| error("format", "it is not known", "use csv, ndjson, parquet or arrow"))?;
+        let format = format.ok_or_else(|| {
+            let names = Format::ALL.into_iter().filter(|format| *format != Format::Json).map(Format::as_str);
+            ReportError::unknown("format", self.format.as_deref().unwrap_or_default(), names.collect())
+        })?;
         let asked = match (self.sql, self.query) {
             (Some(statement), None) => Asked::Sql(statement),
             (None, Some(request)) => Asked::Report(Box::new(Report::try_from(&request)?)),
@@ -164,7 +173,18 @@ pub fn router(exports: Arc<Exports>) -> Router {
         .with_state(exports)
 }
 
-async fn create(
+/// Makes an answer in the background
+///
+/// For what is too large to wait for. One is made at a time; they are kept for 24 hours, 100 at most.
+#[utoipa::path(
+    post, path = "/v1/exports", operation_id = "createExport", tag = "exports",
+    request_body(content = ExportRequest, example = json!({"sql": "SELECT * FROM events", "format": "parquet"})),
+    responses(
+        (status = 202, description = "It is made from now on; `Location` is where to look how far it is.", body = ExportShown, headers(("Location" = String, description = "`/v1/exports/{id}`"))),
+        Problems,
+    ),
+)]
+pub(crate) async fn create(
     Shared(exports): Shared<Arc<Exports>>,
     Question(request): Question<ExportRequest>,
 ) -> Result<Response, ApiError> {
@@ -176,39 +196,107 @@ async fn create(
     Ok((StatusCode::ACCEPTED, location, Json(shown(&export))).into_response())
 }
 
-async fn list(Shared(exports): Shared<Arc<Exports>>) -> Json<Value> {
+/// All exports that are kept
+///
+/// In one page, since there are 100 at most.
+#[utoipa::path(
+    get, path = "/v1/exports", operation_id = "listExports", tag = "exports",
+    responses((status = 200, description = "All of them, running ones included.", body = ExportList)),
+)]
+pub(crate) async fn list(Shared(exports): Shared<Arc<Exports>>) -> Json<ExportList> {
     exports.store.remove_expired();
-    Json(json!({"exports": exports.store.list().iter().map(shown).collect::<Vec<_>>()}))
+    Json(ExportList { exports: exports.store.list().iter().map(shown).collect() })
 }
 
-async fn show(Shared(exports): Shared<Arc<Exports>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+/// How far an export is
+#[utoipa::path(
+    get, path = "/v1/exports/{id}", operation_id = "showExport", tag = "exports",
+    params(("id" = String, Path, description = "As `POST /v1/exports` told it.", example = "0199aa00000070008000000000000001")),
+    responses(
+        (status = 200, description = "Its state, and where its file is once it is done.", body = ExportShown),
+        (status = 404, description = "There is no such export: `unknown-export`.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn show(
+    Shared(exports): Shared<Arc<Exports>>,
+    Path(id): Path<String>,
+) -> Result<Json<ExportShown>, ApiError> {
     let export = exports.store.get(&id).ok_or(ApiError::UnknownExport(id))?;
     Ok(Json(shown(&export)))
 }
 
-async fn remove(Shared(exports): Shared<Arc<Exports>>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+/// Stops an export and removes its file
+#[utoipa::path(
+    delete, path = "/v1/exports/{id}", operation_id = "removeExport", tag = "exports",
+    params(("id" = String, Path, description = "As `POST /v1/exports` told it.", example = "0199aa00000070008000000000000001")),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = 404, description = "There is no such export: `unknown-export`.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn remove(
+    Shared(exports): Shared<Arc<Exports>>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
     if exports.store.remove(&id) { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::UnknownExport(id)) }
 }
 
-fn shown(export: &Export) -> Value {
-    let time = |at_s| Timestamp::from_second(at_s).map(|at| at.to_string()).ok();
-    let mut shown = json!({
-        "id": export.id,
-        "state": export.state,
-        "format": export.format,
-        "bytes": export.bytes,
-        "created_at": time(export.created_at_s),
-        "expires_at": time(export.expires_at_s),
-    });
-    match (&export.error, export.state) {
-        (Some(error), _) => shown["error"] = json!(error),
-        (None, State::Done) => shown["file"] = json!(format!("/v1/exports/{}/file", export.id)),
-        (None, _) => {}
-    }
-    shown
+/// An export as it is told.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExportShown {
+    id: String,
+    state: State,
+    format: String,
+    /// Written so far.
+    bytes: u64,
+    created_at: Option<String>,
+    expires_at: Option<String>,
+    /// Why there is no file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// Where the file is, once it is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
 }
 
-async fn file(
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExportList {
+    exports: Vec<ExportShown>,
+}
+
+fn shown(export: &Export) -> ExportShown {
+    let time = |at_s| Timestamp::from_second(at_s).map(|at| at.to_string()).ok();
+    let is_there = export.error.is_none() && export.state == State::Done;
+    ExportShown {
+        id: export.id.clone(),
+        state: export.state,
+        format: export.format.clone(),
+        bytes: export.bytes,
+        created_at: time(export.created_at_s),
+        expires_at: time(export.expires_at_s),
+        error: export.error.clone(),
+        file: is_there.then(|| format!("/v1/exports/{}/file", export.id)),
+    }
+}
+
+/// The file of an export
+///
+/// In as many pieces as the line allows: `Range` and `If-Range` are honoured.
+#[utoipa::path(
+    get, path = "/v1/exports/{id}/file", operation_id = "exportFile", tag = "exports",
+    params(
+        ("id" = String, Path, description = "As `POST /v1/exports` told it.", example = "0199aa00000070008000000000000001"),
+        ("Range" = Option<String>, Header, description = "`bytes=0-1048575`, for a part."),
+    ),
+    responses(
+        (status = 200, description = "The whole file, in its format.", content((String = "text/csv"), (String = "application/x-ndjson"), (Vec<u8> = "application/vnd.apache.parquet"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
+        (status = 206, description = "A part of it.", content((String = "text/csv"), (String = "application/x-ndjson"), (Vec<u8> = "application/vnd.apache.parquet"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
+        (status = 409, description = "It is not done yet: `not-ready`.", body = Problem, content_type = "application/problem+json"),
+        (status = 416, description = "The file has no such part."),
+        (status = 404, description = "There is no such export: `unknown-export`.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn file(
     Shared(exports): Shared<Arc<Exports>>,
     Path(id): Path<String>,
     headers: HeaderMap,

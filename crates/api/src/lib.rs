@@ -8,6 +8,8 @@ mod exports;
 mod extract;
 mod live;
 mod metrics;
+mod openapi;
+mod page;
 mod proof;
 mod quarantine;
 mod report;
@@ -25,17 +27,20 @@ use tally_model::analysis::{
     Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Percentiles, PercentilesAnswer, Sample, SampleAnswer,
 };
 use tally_model::report::{Answer, Report, ReportError};
-use tally_model::{CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Quarantined, Reason};
+use tally_model::{
+    CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Listed, Page, Quarantined, Reason,
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use cache::Answers;
 
 pub use cache::SharedCache;
-pub use error::ApiError;
+pub use error::{ApiError, Problem};
 pub use exports::{Exports, router as exports_router};
 pub use extract::Question;
 pub use live::{Frame, Live, live_router};
 pub use metrics::ApiMetrics;
+pub use openapi::{ApiDocument, problem};
 pub use sql::{SqlQuestion, Table};
 pub use web::{is_web, web_router};
 
@@ -107,9 +112,9 @@ pub trait Query: Send + Sync + 'static {
     async fn percentiles(&self, asked: &Percentiles) -> Result<PercentilesAnswer, QueryError>;
     async fn sample(&self, asked: &Sample) -> Result<SampleAnswer, QueryError>;
     /// The newest events in quarantine.
-    async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError>;
+    async fn quarantined(&self, reason: Option<Reason>, page: Page) -> Result<Listed<Quarantined>, QueryError>;
     /// The newest words about conversions.
-    async fn conversions(&self, filter: &ConversionFilter) -> Result<Vec<ConversionRow>, QueryError>;
+    async fn conversions(&self, filter: &ConversionFilter, page: Page) -> Result<Listed<ConversionRow>, QueryError>;
 }
 
 pub struct Api {

@@ -17,7 +17,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::ApiError;
+use crate::openapi::Viewers;
+use crate::{ApiError, Problem};
 
 /// People who look at once. A frame is 25 KB at most, so that this many take 25 MB a second.
 const CONNECTIONS_MAX: usize = 1_000;
@@ -93,7 +94,21 @@ pub fn live_router(live: Arc<Live>) -> Router {
     Router::new().route("/v1/live", get(socket)).route("/v1/live/events", get(events)).with_state(live)
 }
 
-async fn socket(
+/// Live figures, by WebSocket
+///
+/// Each second, and after a commit, a JSON text with the figures of the last minute and the last five: the same as
+/// `/v1/live/events` sends.
+#[utoipa::path(
+    get, path = "/v1/live", operation_id = "live", tag = "live",
+    responses(
+        (status = 101, description = "A WebSocket."),
+        (status = 400, description = "It is no request for a WebSocket.", body = String, content_type = "text/plain"),
+        (status = 403, description = "A page of another server asks: `other-origin`.", body = Problem, content_type = "application/problem+json"),
+        (status = 426, description = "The connection cannot become a WebSocket.", body = String, content_type = "text/plain"),
+        Viewers,
+    ),
+)]
+pub(crate) async fn socket(
     State(live): State<Arc<Live>>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
@@ -131,7 +146,14 @@ fn going_away() -> Message {
     Message::Close(Some(CloseFrame { code: close_code::AWAY, reason: Utf8Bytes::from_static("the server stops") }))
 }
 
-async fn events(State(live): State<Arc<Live>>) -> Result<Response, ApiError> {
+/// Live figures, by server-sent events
+///
+/// Each second, and after a commit, the whole state as `data`. The answer does not end by itself.
+#[utoipa::path(
+    get, path = "/v1/live/events", operation_id = "liveEvents", tag = "live",
+    responses((status = 200, description = "A stream of texts.", body = String, content_type = "text/event-stream"), Viewers),
+)]
+pub(crate) async fn events(State(live): State<Arc<Live>>) -> Result<Response, ApiError> {
     let frames = futures::stream::unfold(live.viewer()?, |mut viewer| async {
         let frame = viewer.next().await?;
         Some((Ok::<_, std::convert::Infallible>(format!("data: {frame}\n\n")), viewer))

@@ -3,23 +3,39 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query as Parameters, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use tally_model::report::ReportError;
-use tally_model::{Days, EventId, Life};
+use tally_model::{CheckReport, Days, EventId, Life};
+use utoipa::ToSchema;
 
-use crate::{Api, ApiError};
+use crate::extract::Parameters;
+use crate::openapi::Problems;
+use crate::{Api, ApiError, Problem};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct VerifyParameters {
+    /// Also counts the raw events again and compares every cell of every rollup. It reads everything.
     #[serde(default)]
+    #[param(default = false)]
     recount: bool,
+    /// With `recount`: the first of the whole UTC days that are counted again.
+    #[param(format = Date, example = "2026-03-01")]
     from: Option<String>,
+    /// The day after the last.
+    #[param(format = Date, example = "2026-03-02")]
     to: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Proof {
+    /// Whether there are no differences.
+    holds: bool,
+    report: CheckReport,
 }
 
 impl VerifyParameters {
@@ -39,23 +55,42 @@ impl VerifyParameters {
     }
 }
 
+/// Proof of the figures
+///
 /// 200 where everything holds, 409 where the figures contradict each other: a monitor needs no JSON to tell.
+#[utoipa::path(
+    get, path = "/v1/verify", operation_id = "verify", tag = "proof",
+    params(VerifyParameters),
+    responses(
+        (status = 200, description = "Everything holds.", body = Proof),
+        (status = 409, description = "It does not: `report.differences` says where.", body = Proof),
+        Problems,
+    ),
+)]
 pub(crate) async fn verify(
     State(api): State<Arc<Api>>,
-    parameters: Result<Parameters<VerifyParameters>, axum::extract::rejection::QueryRejection>,
+    Parameters(parameters): Parameters<VerifyParameters>,
 ) -> Result<Response, ApiError> {
-    let Parameters(parameters) = parameters.map_err(|error| {
-        let cure = "write /v1/verify, or /v1/verify?recount=true".to_owned();
-        ReportError { field: "recount".to_owned(), what: error.body_text(), cure }
-    })?;
     let report = match parameters.days()? {
         Some(days) => api.run(api.query.check_days(days)).await?,
         None => api.run(api.query.check(parameters.recount)).await?,
     };
     let status = if report.holds() { StatusCode::OK } else { StatusCode::CONFLICT };
-    Ok((status, Json(json!({"holds": report.holds(), "report": report}))).into_response())
+    Ok((status, Json(Proof { holds: report.holds(), report })).into_response())
 }
 
+/// The life of one event
+///
+/// Every sighting of the id, in the order of the log, with its verdict and the rollup cells that it is counted in.
+#[utoipa::path(
+    get, path = "/v1/events/{event_id}", operation_id = "eventLife", tag = "events",
+    params(("event_id" = uuid::Uuid, Path, description = "As it was sent, or told in the answer.")),
+    responses(
+        (status = 200, description = "All sightings.", body = Life),
+        (status = 404, description = "There is no such event, or it is not committed yet: `unknown-event`.", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
+)]
 pub(crate) async fn life(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<Life>, ApiError> {
     let event_id: EventId = id.parse().map_err(|_| ReportError {
         field: "event_id".to_owned(),

@@ -3,52 +3,65 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query as Parameters, State};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
 use tally_model::report::ReportError;
-use tally_model::{Class, Reason};
+use tally_model::{Class, Place, Quarantined, Reason, one_of};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
 
+use crate::extract::Parameters;
+use crate::openapi::Problems;
+use crate::page::page;
 use crate::{Api, ApiError};
 
-/// Listed at once.
-const LIMIT_MAX: usize = 10_000;
-
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ListParameters {
+#[into_params(parameter_in = Query)]
+pub(crate) struct QuarantineParameters {
+    /// Only events that are there for this reason.
+    #[param(schema_with = reasons)]
     reason: Option<String>,
-    #[serde(default = "limit_default")]
-    limit: usize,
+    /// Rows, 100 by default.
+    #[param(minimum = 1, maximum = 10_000)]
+    limit: Option<usize>,
+    /// `next` of the answer before: the rows that follow it.
+    cursor: Option<String>,
 }
 
-fn limit_default() -> usize {
-    100
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QuarantineList {
+    events: Vec<Quarantined>,
+    /// The cursor of the rows that follow; null on the last page.
+    next: Option<String>,
 }
 
+/// The newest events in quarantine, and why each is there
+///
+/// The whole event is at `/v1/events/{event_id}`; `POST /v1/admin/quarantine/resubmit` sends it again, mended.
+#[utoipa::path(
+    get, path = "/v1/quarantine", operation_id = "listQuarantine", tag = "events",
+    params(QuarantineParameters),
+    responses((status = 200, description = "A page of the list.", body = QuarantineList), Problems),
+)]
 pub(crate) async fn list(
     State(api): State<Arc<Api>>,
-    parameters: Result<Parameters<ListParameters>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let asked = |field: &str, what: String, cure: String| ReportError { field: field.to_owned(), what, cure };
-    let Parameters(ListParameters { reason, limit }) = parameters.map_err(|error| {
-        asked("reason, limit", error.body_text(), "write /v1/quarantine?reason=undecodable&limit=100".to_owned())
-    })?;
-    let reason = reason.map(|name| {
+    Parameters(asked): Parameters<QuarantineParameters>,
+) -> Result<Json<QuarantineList>, ApiError> {
+    let reason = asked.reason.map(|name| {
         let known = Reason::parse(&name).filter(|reason| reason.class() == Class::Quarantined);
-        let cure = || format!("use one of {}", names().join(", "));
-        known.ok_or_else(|| asked("reason", format!("{name:?} is no reason for quarantine"), cure()))
+        known.ok_or_else(|| ReportError::unknown("reason", &name, names()))
     });
-    let reason = reason.transpose()?;
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        let cure = format!("ask for 1 to {LIMIT_MAX}");
-        return Err(asked("limit", format!("{limit} events are not listed"), cure).into());
-    }
-    let events = api.run(api.query.quarantined(reason, limit)).await?;
-    Ok(Json(json!({"events": events})))
+    let (reason, page) = (reason.transpose()?, page(asked.limit, asked.cursor.as_deref())?);
+    let listed = api.run(api.query.quarantined(reason, page)).await?;
+    Ok(Json(QuarantineList { events: listed.rows, next: listed.next.as_ref().map(Place::cursor) }))
 }
 
 fn names() -> Vec<&'static str> {
     let quarantine = Reason::ALL.into_iter().filter(|reason| reason.class() == Class::Quarantined);
     quarantine.map(Reason::as_str).collect()
+}
+
+fn reasons() -> Schema {
+    one_of(names()).into()
 }

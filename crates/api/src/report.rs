@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{Query as Parameters, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -14,8 +14,9 @@ use tally_model::Format;
 use tally_model::report::{Answer, Catalog, Report, ReportRequest};
 
 use crate::cache::AnswerKey;
-use crate::extract::{Question, from_json};
-use crate::{Api, ApiError, Freshness, Moment};
+use crate::extract::{Parameters, Question, from_json};
+use crate::openapi::{Problems, ReportAnswer};
+use crate::{Api, ApiError, Freshness, Moment, Problem};
 
 /// A client sends back what it got last, and sees nothing older.
 const SESSION: &str = "x-tally-session";
@@ -26,6 +27,20 @@ const CLOSED_MAX_AGE_S: u32 = 60;
 /// And of the past, which stays as it was.
 const PAST_MAX_AGE_S: u32 = 86_400;
 
+/// A report
+///
+/// Figures by groups, from the smallest table that can tell. An unknown field or name is an error that says the nearest one.
+/// At most `limit` rows; what is longer is an [export](#post-v1-exports), which takes the same question.
+#[utoipa::path(
+    post, path = "/v1/query", operation_id = "query", tag = "reports",
+    request_body(content = ReportRequest, example = json!({"metrics": ["clicks", "ctr"], "group_by": ["campaign_id", "day"], "from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "filters": [{"field": "country", "values": ["DE", "US"]}], "limit": 100})),
+    responses(
+        (status = 200, description = "The rows. In other formats than JSON, `x-tally-source`, `x-tally-table-version` and `x-tally-watermark` say where they come from.", content((ReportAnswer = "application/json"), (String = "text/csv"), (String = "application/x-ndjson"), (Vec<u8> = "application/vnd.apache.parquet"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
+        (status = 304, description = "The client has this very answer, by its `If-None-Match`."),
+        (status = 409, description = "`consistency` is `exact`, and not all of the time is closed yet: `not-closed`.", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
+)]
 pub(crate) async fn query(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -34,25 +49,43 @@ pub(crate) async fn query(
     observed(&api, &headers, &request).await
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct QueryParameters {
     /// The request as JSON, percent-encoded.
+    #[param(example = r#"{"metrics":["clicks"],"from":"2026-03-01T00:00:00Z","to":"2026-03-08T00:00:00Z"}"#)]
     q: String,
 }
 
-/// `GET /v1/query?q=..`.
+/// A report by its address
+///
+/// For caches on the way: the same as by POST, with the request in the address.
+#[utoipa::path(
+    get, path = "/v1/query", operation_id = "query_by_url", tag = "reports",
+    params(QueryParameters),
+    responses(
+        (status = 200, description = "The rows, as by POST.", content((ReportAnswer = "application/json"), (String = "text/csv"), (String = "application/x-ndjson"), (Vec<u8> = "application/vnd.apache.parquet"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
+        (status = 304, description = "The client has this very answer, by its `If-None-Match`."),
+        (status = 409, description = "`consistency` is `exact`, and not all of the time is closed yet: `not-closed`.", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
+)]
 pub(crate) async fn query_by_url(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
-    parameters: Result<Parameters<QueryParameters>, axum::extract::rejection::QueryRejection>,
+    Parameters(QueryParameters { q }): Parameters<QueryParameters>,
 ) -> Result<Response, ApiError> {
-    let Parameters(QueryParameters { q }) =
-        parameters.map_err(|_| ApiError::Malformed("give the report's JSON as `q`, and nothing else".to_owned()))?;
     observed(&api, &headers, &from_json(q.as_bytes(), "`q`")?).await
 }
 
-/// `GET /v1/catalog`.
+/// What can be asked
+///
+/// All metrics with formula, unit and the source of the definition, all dimensions, all units of time.
+#[utoipa::path(
+    get, path = "/v1/catalog", operation_id = "catalog", tag = "reports",
+    responses((status = 200, description = "The catalog.", body = Catalog)),
+)]
 pub(crate) async fn catalog() -> Json<Catalog> {
     Json(Catalog::whole())
 }

@@ -13,10 +13,12 @@ use serde::Deserialize;
 use serde_json::json;
 use tally_model::Format;
 use tally_model::report::ReportError;
+use utoipa::ToSchema;
 
 use crate::extract::Question;
+use crate::openapi::{Problems, SqlAnswer};
 use crate::report::watermark;
-use crate::{Api, ApiError, QueryError};
+use crate::{Api, ApiError, Problem, QueryError};
 
 /// Rows of one answer. More of them are an export: an answer that takes minutes breaks off with the connection.
 const ROWS_MAX: usize = 1_000_000;
@@ -41,11 +43,16 @@ pub struct Table {
     pub body: BoxStream<'static, Result<Bytes, QueryError>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SqlRequest {
+    /// One statement: `SELECT`, `WITH` or `EXPLAIN`.
+    #[schema(max_length = 65_536)]
     sql: String,
+    #[schema(value_type = Option<Format>)]
     format: Option<String>,
+    /// Milliseconds that it may run.
+    #[schema(minimum = 1, maximum = 120_000, default = 120_000)]
     time_limit_ms: Option<u64>,
 }
 
@@ -54,9 +61,10 @@ impl TryFrom<SqlRequest> for SqlQuestion {
 
     fn try_from(request: SqlRequest) -> Result<Self, ReportError> {
         let error = |field: &str, what: String, cure: String| ReportError { field: field.to_owned(), what, cure };
-        let names = || Format::ALL.map(Format::as_str).join(", ");
-        let format = request.format.as_deref().map_or(Some(Format::default()), Format::parse);
-        let format = format.ok_or_else(|| error("format", "it is not known".to_owned(), format!("use {}", names())))?;
+        let format = request.format.as_deref().map_or(Ok(Format::default()), |name| {
+            let names = Format::ALL.map(Format::as_str);
+            Format::parse(name).ok_or_else(|| ReportError::unknown("format", name, names.to_vec()))
+        })?;
         let limit_ms = u64::try_from(TIME_LIMIT.as_millis()).unwrap_or(u64::MAX);
         let time_ms = request.time_limit_ms.unwrap_or(limit_ms);
         if !(1..=limit_ms).contains(&time_ms) {
@@ -67,6 +75,19 @@ impl TryFrom<SqlRequest> for SqlQuestion {
     }
 }
 
+/// The answer to a statement in SQL
+///
+/// Read only, over `events` and the views of the rollups, such as `campaign_day`. Rows come as they are found; an answer that
+/// breaks off was no whole one.
+#[utoipa::path(
+    post, path = "/v1/sql", operation_id = "sql", tag = "reports",
+    request_body(content = SqlRequest, example = json!({"sql": "SELECT campaign_id, sum(clicks) AS clicks FROM campaign_day GROUP BY 1 ORDER BY 2 DESC LIMIT 10"})),
+    responses(
+        (status = 200, description = "The rows, at most 1,000,000.", content((SqlAnswer = "application/json"), (String = "text/csv"), (String = "application/x-ndjson"), (Vec<u8> = "application/vnd.apache.parquet"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
+        (status = 422, description = "The statement asks for too much: `over-limit`.", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
+)]
 pub(crate) async fn sql(
     State(api): State<Arc<Api>>,
     Question(request): Question<SqlRequest>,

@@ -3,6 +3,7 @@ use axum::http::{Request, StatusCode};
 use futures::StreamExt;
 use prometheus_client::registry::Registry;
 use serde_json::{Map, Value, json};
+use tally_model::Place;
 use tally_model::analysis::{Distribution, Step};
 use tally_model::report::AnswerMeta;
 use tower::ServiceExt;
@@ -103,11 +104,11 @@ impl Query for Fixed {
         Ok(SampleAnswer { rows: vec![row; asked.size], matching: 1_000, table_version: 7 })
     }
 
-    async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError> {
+    async fn quarantined(&self, reason: Option<Reason>, page: Page) -> Result<Listed<Quarantined>, QueryError> {
         let listed = Quarantined {
             event_id: "e".to_owned(),
             partition: 1,
-            offset: i64::try_from(limit).unwrap_or_default(),
+            offset: i64::try_from(page.limit).unwrap_or_default(),
             received_at: String::new(),
             occurred_at: String::new(),
             kind: "click".to_owned(),
@@ -115,12 +116,12 @@ impl Query for Fixed {
             reason: reason.map_or("any", Reason::as_str).to_owned(),
             why: String::new(),
         };
-        Ok(vec![listed])
+        Ok(Listed { rows: vec![listed], next: page.after })
     }
 
-    async fn conversions(&self, filter: &ConversionFilter) -> Result<Vec<ConversionRow>, QueryError> {
+    async fn conversions(&self, filter: &ConversionFilter, page: Page) -> Result<Listed<ConversionRow>, QueryError> {
         // As many as are asked for, each of which says what was asked.
-        Ok(vec![
+        let rows = vec![
             ConversionRow {
                 event_id: String::new(),
                 transaction_id: String::new(),
@@ -139,8 +140,9 @@ impl Query for Fixed {
                 ad_id: None,
                 time_to_convert_s: None,
             };
-            filter.limit
-        ])
+            page.limit
+        ];
+        Ok(Listed { rows, next: page.after })
     }
 }
 
@@ -183,7 +185,13 @@ async fn csv_is_quoted_where_it_must_be() {
 async fn wrong_questions_are_told_what_is_wrong() {
     for (body, says) in [
         ("{", "the body is not the expected JSON"),
-        (r#"{"metric":["clicks"]}"#, "unknown field `metric`, expected one of `metrics`"),
+        (r#"{"metric":["clicks"]}"#, r#"`metric`: \"metric\" is not known; did you mean \"metrics\"?"#),
+        (r#"{"metrics":["clicks"],"from":1}"#, "`from`: invalid type: integer `1`, expected a string"),
+        (r#"{"metrics":["clicks"]}"#, "`from`: it is missing"),
+        (
+            &question(r#","filters":[{"feild":"country","values":["DE"]}]"#),
+            r#"`filters[0].feild`: \"feild\" is not known; did you mean \"field\"?"#,
+        ),
         (&question(r#","format":"xml""#), "\"xml\" is not known; use one of json, csv"),
         (&question(r#","filters":[{"field":"contry","values":["DE"]}]"#), "did you mean \\\"country\\\"?"),
     ] {
@@ -295,7 +303,11 @@ async fn conversions_are_listed_by_what_is_asked_within_a_bound() {
         (&json!("pending"), &json!("unresolved"), &json!("7"))
     );
     for (wrong, says) in [
+        ("?status=aproved", r#""field":"status""#),
+        ("?status=aproved", r#"did you mean \"approved\"?"#),
         ("?status=maybe", "approved, pending, rejected"),
+        ("?limt=3", r#"did you mean \"limit\"?"#),
+        ("?cursor=nonsense", r#""field":"cursor""#),
         ("?resolution=maybe", "click_id, last_click, last_view, unresolved"),
         ("?limit=10001", "1 to 10000"),
         ("?clickid=1", "clickid"),
@@ -381,4 +393,16 @@ async fn percentiles_come_by_name_and_a_sample_with_the_seed_that_draws_it_again
     let again = ask("sample", &format!(r#","seed":{}"#, drawn["seed"])).await;
     assert_eq!((again["rows"].as_array().unwrap().len(), &again["seed"]), (100, &drawn["seed"]));
     assert_ne!(ask("sample", "").await["seed"], drawn["seed"], "a seed that nobody gave is a new one");
+}
+
+#[tokio::test]
+async fn a_cursor_is_passed_on_and_told_again() {
+    let place = Place { received_at_us: 1_574_553_600_000_000, partition: 3, offset: 77 };
+    for list in ["conversions", "quarantine"] {
+        let (status, _, body) = send("GET", &format!("/v1/{list}?cursor={}", place.cursor()), "").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &body["next"]), (StatusCode::OK, &json!(place.cursor())), "{list}");
+        let (_, _, body) = send("GET", &format!("/v1/{list}"), "").await;
+        assert!(body.ends_with(r#""next":null}"#), "{list}: {body}");
+    }
 }

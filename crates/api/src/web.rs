@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 /// Where each page is, so that every view has an address that can be shared. One document serves them all; `app.js` knows which.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "/",
     "/campaigns",
     "/compare",
@@ -24,6 +24,7 @@ const PAGES: [&str; 11] = [
     "/forecast",
     "/event",
     "/system",
+    "/docs",
     "/sign-in",
 ];
 const ASSETS_PATH: &str = "/assets/";
@@ -48,7 +49,7 @@ struct Source {
     text: &'static str,
 }
 
-const SOURCES: [Source; 25] = assets![
+const SOURCES: [Source; 26] = assets![
     SCRIPT "api.js",
     SCRIPT "app.js",
     SCRIPT "charts.js",
@@ -60,6 +61,7 @@ const SOURCES: [Source; 25] = assets![
     MANIFEST "manifest.json",
     SCRIPT "pages/campaigns.js",
     SCRIPT "pages/compare.js",
+    SCRIPT "pages/docs.js",
     SCRIPT "pages/event.js",
     SCRIPT "pages/forecast.js",
     SCRIPT "pages/funnel.js",

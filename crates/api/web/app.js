@@ -17,6 +17,7 @@ import forecast from "./pages/forecast.js";
 import event from "./pages/event.js";
 import system from "./pages/system.js";
 import signin from "./pages/signin.js";
+import docs from "./pages/docs.js";
 
 const PAGES = [
   { path: "/", title: "Overview", page: overview, hasRange: true },
@@ -31,6 +32,8 @@ const PAGES = [
   { path: "/system", title: "System", page: system },
 ];
 const SIGN_IN = { path: "/sign-in", title: "Sign in", page: signin };
+const DOCS = { path: "/docs", title: "API reference", page: docs };
+const LOOSE = [SIGN_IN, DOCS];
 /** With the outlines of their pictures: half a disc, a sun, a moon. */
 const THEMES = { auto: "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2Zm0 2v8", light: "M8 5.2a2.8 2.8 0 1 0 0 5.6 2.8 2.8 0 0 0 0-5.6ZM8 1v1.6M8 13.4V15M1 8h1.6M13.4 8H15M3 3l1.2 1.2M11.8 11.8 13 13M13 3l-1.2 1.2M4.2 11.8 3 13", dark: "M13.5 9.6A6 6 0 0 1 6.4 2.5a6 6 0 1 0 7.1 7.1Z" };
 
@@ -86,7 +89,7 @@ function go(address, push = true) {
 }
 
 function current() {
-  return [...PAGES, SIGN_IN].find((page) => page.path === location.pathname) || PAGES[0];
+  return [...PAGES, ...LOOSE].find((page) => page.path === location.pathname) || PAGES[0];
 }
 
 let shownPath = null;
@@ -101,7 +104,7 @@ function draw() {
   drawTop(page, at);
   const moved = shownPath !== null && shownPath !== page.path;
   shownPath = page.path;
-  replace(main, h("div", { class: "page-head" }, h("h1", {}, page.title), page.hasRange && rangeTools(at)), page.page(at));
+  replace(main, h("div", { class: "page-head" }, h("h1", {}, page.title), page.hasRange && rangeTools(at)), page.page(at), page !== DOCS && h("footer", { class: "foot" }, h("a", { href: DOCS.path }, "API reference")));
   if (moved) {
     window.scrollTo(0, 0);
     main.focus({ preventScroll: true });
@@ -119,7 +122,7 @@ function drawTop(page, at) {
     page !== SIGN_IN && h("nav", { "aria-label": "Pages" }, links),
   );
   document.querySelector('nav [aria-current="page"]')?.scrollIntoView({ block: "nearest", inline: "center" });
-  if (page === SIGN_IN) return pill.remove();
+  if (LOOSE.includes(page)) return pill.remove();
   at.onleave(
     live.listen(() => {
       freshness(pill, at.range.zone);
@@ -197,7 +200,7 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href]");
   if (!link || event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || link.hasAttribute("download")) return;
   const to = new URL(link.href);
-  if (to.origin !== location.origin || !current() || to.hash || ![...PAGES, SIGN_IN].some((page) => page.path === to.pathname)) return;
+  if (to.origin !== location.origin || !current() || to.hash || ![...PAGES, ...LOOSE].some((page) => page.path === to.pathname)) return;
   event.preventDefault();
   go(to.pathname + to.search);
 });
@@ -212,7 +215,7 @@ try {
 } catch {
   // The page says so where it asks for figures.
 }
-if (session.key_required && !session.key && location.pathname !== SIGN_IN.path) {
+if (session.key_required && !session.key && !LOOSE.some((page) => page.path === location.pathname)) {
   history.replaceState(null, "", `${SIGN_IN.path}?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 draw();

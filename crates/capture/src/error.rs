@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tally_journal::JournalError;
 use tally_model::Kind;
+use utoipa::ToSchema;
 
 /// A journal that has filled up empties over some seconds, not within one.
 const SHED_RETRY_S: u64 = 5;
@@ -14,11 +15,13 @@ const SHED_RETRY_S: u64 = 5;
 use crate::limits::Limited;
 
 /// One thing wrong with one event. Never quotes a user's id or address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Fault {
     /// None where the text is no event at all.
+    #[schema(value_type = Option<String>)]
     pub field: Option<&'static str>,
     pub what: String,
+    #[schema(value_type = String)]
     pub cure: Cow<'static, str>,
 }
 
@@ -33,7 +36,7 @@ impl Fault {
 }
 
 /// A fault and the line, or the element of an array, that has it; both are counted from 1.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct LineFault {
     pub line: usize,
     #[serde(flatten)]

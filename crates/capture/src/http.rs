@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::Serialize;
 use tally_model::{Event, EventId, Kind};
+use utoipa::ToSchema;
 
 use crate::Capture;
 use crate::append::Records;
@@ -23,6 +24,7 @@ use crate::client::{Client, Sources};
 use crate::error::{CaptureError, Fault, LineFault};
 use crate::limits::Caller;
 use crate::macros;
+use crate::openapi::{self, BodyRefusals, InAddress, Refusals};
 use crate::parse::{self, EventBuilder, Stamp};
 use crate::postback::postback;
 use crate::redirect::Link;
@@ -89,12 +91,22 @@ async fn preflight() -> impl IntoResponse {
     (StatusCode::NO_CONTENT, headers)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Taken {
+    #[schema(value_type = uuid::Uuid)]
     pub event_id: EventId,
 }
 
-async fn one(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+/// Takes one event
+///
+/// A JSON object, recognised as such whatever the content type says, or a form. 65,536 bytes; `Content-Encoding` may be `gzip` or
+/// `zstd`. The answer leaves once the event is on disk, and says nothing about the verdict.
+#[utoipa::path(
+    post, path = "/v1/events", operation_id = "sendEvent", tag = "capture",
+    request_body(content((openapi::Event = "application/json", example = json!({"kind": "click", "campaign_id": "spring", "ad_id": "a1", "user_id": "u1", "country": "DE", "cost_micros": 250_000, "currency": "EUR"})), (openapi::Event = "application/x-www-form-urlencoded"))),
+    responses((status = 202, description = "It is on disk.", body = Taken), Refusals, BodyRefusals),
+)]
+pub(crate) async fn one(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request);
     capture.limits.request(&client)?;
     let (parts, body) = request.into_parts();
@@ -122,15 +134,25 @@ struct Parsed {
     share: Share,
 }
 
-#[derive(Serialize)]
-struct BatchTaken {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BatchTaken {
     accepted: usize,
     rejected: usize,
+    /// The first 100.
     errors: Vec<LineFault>,
     errors_omitted: usize,
 }
 
-async fn batch(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+/// Takes up to 100,000 events
+///
+/// JSON lines or an array; 16 MiB as sent, 128 MiB decompressed. A bad line never costs the good ones. After a 503, send all of
+/// it again with the same ids.
+#[utoipa::path(
+    post, path = "/v1/events/batch", operation_id = "sendBatch", tag = "capture",
+    request_body(content((Vec<openapi::Event> = "application/json", example = json!([{"kind": "impression", "campaign_id": "spring", "ad_id": "a1"}, {"kind": "click", "campaign_id": "spring", "ad_id": "a1"}])), (String = "application/x-ndjson"))),
+    responses((status = 202, description = "All good events are on disk.", body = BatchTaken), Refusals, BodyRefusals),
+)]
+pub(crate) async fn batch(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request).of_batch();
     capture.limits.request(&client)?;
     let caller = request.extensions().get::<Caller>().copied();
@@ -160,8 +182,20 @@ async fn batch(State(capture): State<Arc<Capture>>, request: Request) -> Result<
     Ok((StatusCode::ACCEPTED, axum::Json(taken)).into_response())
 }
 
-/// GET, and HEAD with the same answer: its event is kept too, marked with its purpose, so that a rule may think its part.
-async fn click(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+// HEAD gets the same answer: its event is kept too, marked with its purpose, so that a rule may think its part.
+/// Takes a click and redirects
+///
+/// To where `to` says, if the link is signed or the host is on a list. It waits 250 ms for the disk, and no longer.
+#[utoipa::path(
+    get, path = "/v1/click", operation_id = "click", tag = "capture",
+    params(
+        ("to" = String, Query, description = "An absolute `http` or `https` URL of up to 8,000 bytes, with macros such as `{click_id}`.", example = "https://shop.example/sale?id={click_id}"),
+        ("sig" = Option<String>, Query, description = "As `tally sign-link` made it: covers what stands in front of it."),
+        InAddress,
+    ),
+    responses((status = 302, description = "There it is.", headers(("Location" = String, description = "The destination, with its macros filled in."))), Refusals),
+)]
+pub(crate) async fn click(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request);
     let query = request.uri().query().unwrap_or_default();
     let link = Link::of(query);
@@ -178,7 +212,15 @@ async fn click(State(capture): State<Arc<Capture>>, request: Request) -> Result<
     Ok((StatusCode::FOUND, headers).into_response())
 }
 
-async fn pixel(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+/// Takes an impression
+///
+/// For pages without scripts. All parameters are event fields.
+#[utoipa::path(
+    get, path = "/v1/pixel.gif", operation_id = "pixel", tag = "capture",
+    params(InAddress),
+    responses((status = 200, description = "A transparent GIF of one pixel, once the event is on disk.", body = Vec<u8>, content_type = "image/gif"), Refusals),
+)]
+pub(crate) async fn pixel(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request);
     let query = request.uri().query().unwrap_or_default();
     capture.limits.request(&client)?;

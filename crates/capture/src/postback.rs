@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::error::{CaptureError, Fault};
 use crate::http::{Taken, event_from_pairs};
 use crate::limits::Caller;
+use crate::openapi::{BodyRefusals, EventProblem, InAddress, Refusals};
 use crate::parse::{self, ID_BYTES_MAX};
 
 const TXN_ID: &str = "txn_id";
@@ -29,7 +30,26 @@ const DECIMALS: usize = 6;
 
 type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// GET or POST, as a query, a form or a flat JSON object, or two of them. 200 rather than 202: networks look for nothing else.
+// 200 rather than 202: networks look for nothing else.
+/// Takes a conversion from a network or a shop
+///
+/// By GET or POST, as a query, a form or a flat JSON object, or two of them. A repeat is a duplicate; another `status` is another
+/// word about the same transaction.
+#[utoipa::path(
+    method(get, post), path = "/v1/postback", operation_id = "postback", tag = "capture",
+    params(
+        ("token" = Option<String>, Query, description = "As `tally postback-url` made it; or an API key with the scope `ingest`."),
+        ("txn_id" = Option<String>, Query, description = "Required, here or in the body: the network's own number of the transaction."),
+        ("amount" = Option<String>, Query, description = "In units of `currency`, such as `12.50`; or `revenue_micros`."),
+        ("status" = Option<ConversionStatus>, Query, description = "`approved` by default."),
+        InAddress,
+    ),
+    responses(
+        (status = 200, description = "It is on disk.", body = Taken),
+        (status = 403, description = "It does not say who sends it: `token`.", body = EventProblem, content_type = "application/problem+json"),
+        Refusals, BodyRefusals,
+    ),
+)]
 pub(crate) async fn postback(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
     capture.limits.request(&capture.client(&request))?;
     if request.method() == Method::HEAD {

@@ -24,7 +24,7 @@ const FOREVER: &str = "public, max-age=31536000, immutable";
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// A version of the script, as it is served.
-struct Tag {
+pub(crate) struct Tag {
     /// `/tag-0123456789ab.js`: the beginning of its SHA-256.
     path: String,
     /// For `If-None-Match`.
@@ -84,12 +84,36 @@ fn gzip(script: &[u8]) -> Option<Vec<u8>> {
 
 /// Where the script is served, and by whom.
 pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Capture>>)> {
-    let mut routes = vec![("/tag.js", get(|headers: HeaderMap| async move { TAGS[0].answer(&headers, NEWEST) }))];
-    routes.extend(TAGS.iter().map(|tag| {
-        let answer = move |headers: HeaderMap| async move { tag.answer(&headers, FOREVER) };
-        (tag.path.as_str(), get(answer))
-    }));
+    let mut routes = vec![("/tag.js", get(newest))];
+    routes.extend(TAGS.iter().map(|tag| (tag.path.as_str(), get(move |headers| version(tag, headers)))));
     routes
+}
+
+/// The script that pages load
+///
+/// Always the newest version, cached for an hour.
+#[utoipa::path(
+    get, path = "/tag.js", operation_id = "tag", tag = "capture",
+    responses((status = 200, description = "The script.", body = String, content_type = "text/javascript"), (status = 304, description = "It is the one that `If-None-Match` names.")),
+)]
+pub(crate) async fn newest(headers: HeaderMap) -> Response {
+    TAGS[0].answer(&headers, NEWEST)
+}
+
+/// One version of the script
+///
+/// Cached for a year; `tally tag` prints the element with its address and `integrity`.
+#[utoipa::path(
+    get, path = "/tag-{version}.js", operation_id = "tagVersion", tag = "capture",
+    params(("version" = String, Path, description = "The first twelve digits of its SHA-256.", example = "0123456789ab")),
+    responses(
+        (status = 200, description = "The script.", body = String, content_type = "text/javascript"),
+        (status = 304, description = "It is the one that `If-None-Match` names."),
+        (status = 404, description = "This server has no such version."),
+    ),
+)]
+pub(crate) async fn version(tag: &'static Tag, headers: HeaderMap) -> Response {
+    tag.answer(&headers, FOREVER)
 }
 
 /// The element that loads the newest version from a server, and no other script that somebody puts in its place.

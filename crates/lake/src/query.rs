@@ -10,6 +10,7 @@ mod conversions;
 mod item;
 mod life;
 mod moment;
+mod page;
 mod past;
 mod percentiles;
 mod plan;

@@ -9,7 +9,7 @@ use tally_lake::{AttributionRound, CompactionSettings, Lake};
 use tally_model::report::{Report, ReportRequest};
 use tally_model::{
     AttributionWindows, ConversionFilter, ConversionRow, ConversionStatus, Device, Event, Judged, Kind, ManualClock,
-    Positions, Reason, Resolution, Verdict,
+    Page, Positions, Reason, Resolution, Verdict,
 };
 use tally_pipeline::RollupBuilder;
 use uuid::{Builder, Uuid};
@@ -79,8 +79,8 @@ async fn attribute(lake: &Lake) -> AttributionRound {
 }
 
 async fn listed(lake: &Lake) -> Vec<ConversionRow> {
-    let filter = ConversionFilter { limit: 100, ..ConversionFilter::default() };
-    lake.queries().conversions(&filter).await.unwrap()
+    let page = Page { limit: 100, after: None };
+    lake.queries().conversions(&ConversionFilter::default(), page).await.unwrap().rows
 }
 
 async fn ask(lake: &Lake, attribution: &str, group_by: &[&str]) -> Value {

@@ -51,7 +51,7 @@ pub struct HeatMap {
 }
 
 /// Bins that hold clicks.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, utoipa::ToSchema)]
 pub struct HeatMapAnswer {
     pub columns: u32,
     pub rows: u32,
@@ -65,7 +65,7 @@ pub struct HeatMapAnswer {
     pub table_version: i64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Bin {
     /// From the left, from 0.
     pub column: u32,
@@ -85,7 +85,7 @@ pub struct Funnel {
     pub segment: Option<crate::Dimension>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FunnelAnswer {
     pub steps: Vec<Step>,
     pub segments: Vec<Segment>,
@@ -94,7 +94,7 @@ pub struct FunnelAnswer {
     pub table_version: i64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Segment {
     pub value: Option<String>,
     pub steps: Vec<Step>,

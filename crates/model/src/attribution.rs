@@ -1,6 +1,7 @@
 //! Which click, or view, a conversion is owed to. The rule is a pure function of what was received of both.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{Class, ConversionStatus, Kind};
 
@@ -9,7 +10,7 @@ const DAY_US: i64 = 86_400_000_000;
 const CLOCKS_APART_MAX_US: i64 = 3_600_000_000;
 
 /// How a conversion was resolved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
     /// It names its click.
@@ -113,17 +114,20 @@ fn is_within(converted: &Converted<'_>, touch: &Touched<'_>, windows: Attributio
 }
 
 /// One word about a conversion, as it is listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ConversionRow {
     pub event_id: String,
     pub transaction_id: String,
     pub txn_id: Option<String>,
+    #[schema(value_type = ConversionStatus)]
     pub status: String,
+    #[schema(value_type = Class)]
     pub verdict: String,
     pub received_at: String,
     pub occurred_at: String,
     pub revenue_micros: i64,
     pub currency: Option<String>,
+    #[schema(value_type = Resolution)]
     pub resolution: String,
     /// The click as the conversion names it.
     pub click_id: Option<String>,
@@ -142,7 +146,6 @@ pub struct ConversionFilter {
     pub status: Option<ConversionStatus>,
     pub resolution: Option<Resolution>,
     pub txn_id: Option<String>,
-    pub limit: usize,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
+use utoipa::ToSchema;
 
 use crate::Class;
 
@@ -11,12 +12,13 @@ use crate::Class;
 const DIFFERENCES_TOLD: usize = 100;
 
 /// What a check found. No differences mean that everything holds.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct CheckReport {
     pub events_version: i64,
     pub recounted: bool,
     /// Records that the journal handed over: the sum of the committed offsets.
     pub received: u64,
+    #[schema(value_type = BTreeMap<String, KindCount>)]
     pub kinds: BTreeMap<&'static str, KindCount>,
     /// Rollup cells compared with raw events (all grains and views).
     pub cells_compared: u64,
@@ -25,7 +27,7 @@ pub struct CheckReport {
 }
 
 /// received = counted + duplicate + invalid_givt + invalid_sivt + quarantined.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KindCount {
     pub received: i64,
     pub counted: i64,
@@ -52,7 +54,7 @@ impl KindCount {
 }
 
 /// What counting a range of days again found and replaced.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RebuildReport {
     pub days: String,
     /// The months whose own cells were counted again with them.
@@ -107,7 +109,7 @@ impl TableComparison {
 }
 
 /// Differences, the first of them one by one.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Differences {
     pub differences: Vec<Difference>,
     pub differences_total: u64,
@@ -132,7 +134,7 @@ impl Differences {
 }
 
 /// One thing that does not hold: where, what the raw events or the log say, and what was found instead.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Difference {
     pub place: String,
     pub expected: i64,
@@ -151,7 +153,7 @@ impl CheckReport {
 }
 
 /// An event in quarantine, as it is listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Quarantined {
     pub event_id: String,
     pub partition: i32,
@@ -166,14 +168,14 @@ pub struct Quarantined {
 }
 
 /// All sightings of an id, in the order of the log.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Life {
     pub event_id: String,
     pub events_version: i64,
     pub sightings: Vec<LifeEvent>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LifeEvent {
     pub partition: i32,
     pub offset: i64,
@@ -187,14 +189,16 @@ pub struct LifeEvent {
     /// The data file that holds it.
     pub file: String,
     /// The other columns, without hashes of people.
+    #[schema(value_type = BTreeMap<String, Json>)]
     pub fields: Map<String, Json>,
     /// The rollup cells that it is counted in, by its verdict.
     pub cells: Vec<LifeCell>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LifeCell {
     pub rollup: String,
     pub bucket: String,
+    #[schema(value_type = BTreeMap<String, Json>)]
     pub values: Map<String, Json>,
 }

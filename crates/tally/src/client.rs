@@ -12,7 +12,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 use tally_lake::{Lake, Queries, Sql, SqlLimits, encode_answer};
 use tally_model::report::{Report, ReportRequest};
-use tally_model::{Days, Format, Reason, SystemClock};
+use tally_model::{Days, Format, Page, Reason, SystemClock};
 
 use crate::cli::{KeyArguments, WhereArguments};
 use crate::config::{Config, DataFolder, Overrides};
@@ -156,7 +156,8 @@ impl Source {
             }
             Source::Folder { queries, .. } => {
                 let parse = |name| Reason::parse(name).with_context(|| format!("{name:?} is no reason"));
-                json!(queries.quarantined(reason.map(parse).transpose()?, limit).await?)
+                let page = Page { limit, after: None };
+                json!(queries.quarantined(reason.map(parse).transpose()?, page).await?.rows)
             }
         };
         Ok(listed.as_array().cloned().unwrap_or_default())

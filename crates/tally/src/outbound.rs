@@ -210,7 +210,11 @@ pub(crate) fn router(listed: Arc<Listed>) -> Router {
     Router::new().route("/v1/outbound", get(list)).with_state(listed)
 }
 
-async fn list(State(listed): State<Arc<Listed>>) -> Json<Value> {
+/// Postbacks to advertisers that were given up
+///
+/// In one page: the newest 1,000.
+#[utoipa::path(get, path = "/v1/outbound", operation_id = "listOutbound", tag = "events", responses((status = 200, description = "`given_up`: `key`, `campaign_id`, `why`.", body = Object)))]
+pub(crate) async fn list(State(listed): State<Arc<Listed>>) -> Json<Value> {
     let given_up = listed.given_up.lock().unwrap_or_else(PoisonError::into_inner);
     Json(json!({"given_up": given_up.iter().rev().collect::<Vec<_>>()}))
 }

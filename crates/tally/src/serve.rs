@@ -8,6 +8,7 @@ mod door;
 mod live;
 mod looking;
 mod maintenance;
+mod openapi;
 mod operations;
 mod postgres;
 mod recount;
@@ -168,8 +169,11 @@ impl Server {
             .merge(truth.map(truth::router).unwrap_or_default())
             .merge(admin::router(Arc::new(admin)))
             .merge(operations::router(operations))
-            .merge(outbound::router(told));
-        let routes = tally_capture::router(capture.clone()).merge(aside(questions)).layer(AccessLayer(access));
+            .merge(outbound::router(told))
+            .merge(openapi::router());
+        let routes = tally_capture::router(capture.clone()).merge(aside(questions));
+        let routes = routes.fallback(openapi::unknown_path).method_not_allowed_fallback(openapi::wrong_method);
+        let routes = routes.layer(AccessLayer(access));
 
         let door = Door::open(config, routes, tally_capture::gather_receipts_here, &door_metrics)?;
         let address = door.address;

@@ -13,7 +13,9 @@ use tally_model::report::{Booking, FilterRequest, GroupBy, ReportError};
 
 use super::{asked, meta_of, within, wrong};
 use crate::extract::Question;
+use crate::openapi::{PercentilesShown, Problems};
 use crate::{Api, ApiError};
+use utoipa::ToSchema;
 
 const PERCENTILES_DEFAULT: [f64; 4] = [50.0, 90.0, 95.0, 99.0];
 const PERCENTILES_MAX: usize = 20;
@@ -22,13 +24,25 @@ const GROUP_BY_MAX: usize = 3;
 const NAME_BYTES_MAX: usize = 256;
 
 asked!(PercentilesRequest {
+    /// `time_to_convert_s`, `cost_micros`, `revenue_micros`, or `props.NAME`.
     property: String,
+    /// Each from 0 to 100; by default 50, 90, 95 and 99.
     #[serde(default)]
+    #[schema(min_items = 1, max_items = 20)]
     percentiles: Option<Vec<f64>>,
     #[serde(default)]
+    #[schema(value_type = Vec<Dimension>, max_items = 3)]
     group_by: Vec<String>,
 });
 
+/// Percentiles
+///
+/// How a number is distributed, exactly (nearest rank), with its count, sum and average, by up to three dimensions.
+#[utoipa::path(
+    post, path = "/v1/analyses/percentiles", operation_id = "percentiles", tag = "analyses",
+    request_body(content = PercentilesRequest, example = json!({"from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "property": "cost_micros", "percentiles": [50, 95]})),
+    responses((status = 200, description = "The answer.", body = PercentilesShown), Problems),
+)]
 pub(crate) async fn percentiles(
     State(api): State<Arc<Api>>,
     Question(asked): Question<PercentilesRequest>,

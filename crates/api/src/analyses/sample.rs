@@ -13,7 +13,9 @@ use tally_model::{Entropy, SystemEntropy};
 
 use super::{asked, meta_of, within};
 use crate::extract::Question;
+use crate::openapi::{Problems, SampleShown};
 use crate::{Api, ApiError};
+use utoipa::ToSchema;
 
 const SIZE_DEFAULT: usize = 100;
 const SIZE_MAX: usize = 10_000;
@@ -21,12 +23,24 @@ const SIZE_MAX: usize = 10_000;
 const SEED_MAX: u64 = (1 << 53) - 1;
 
 asked!(SampleRequest {
+    /// Events; by default 100.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 10_000)]
     size: Option<usize>,
+    /// The same seed draws the same events, as long as no more match. By default a new one.
     #[serde(default)]
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     seed: Option<u64>,
 });
 
+/// Sample of raw events
+///
+/// Events drawn uniformly, of every verdict, without any hash of a person.
+#[utoipa::path(
+    post, path = "/v1/analyses/sample", operation_id = "sample", tag = "analyses",
+    request_body(content = SampleRequest, example = json!({"from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "size": 10})),
+    responses((status = 200, description = "The answer.", body = SampleShown), Problems),
+)]
 pub(crate) async fn sample(
     State(api): State<Arc<Api>>,
     Question(asked): Question<SampleRequest>,

@@ -11,24 +11,39 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tally_model::analysis::{self as statistics, About};
-use tally_model::report::{FilterRequest, ReportError, TimeUnit};
+use tally_model::report::{FilterRequest, Metric, ReportError, TimeUnit};
 
 use super::history::{self, History};
 use super::{asked, meta, within};
 use crate::extract::Question;
+use crate::openapi::{Problems, SeriesShown};
 use crate::{Api, ApiError};
+use utoipa::ToSchema;
 
 const WINDOWS_MAX: usize = 1_000;
 const DAY_HOURS: usize = 24;
 const WEEK_DAYS: usize = 7;
 
 asked!(SeriesRequest {
+    /// A number of events, or an amount.
+    #[schema(value_type = Metric)]
     metric: String,
+    #[schema(pattern = "^(hour|day|week|month)$")]
     unit: String,
+    /// That the moving average is over; by default a whole season.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 1_000)]
     windows: Option<usize>,
 });
 
+/// A metric over time
+///
+/// With its moving average, its linear trend, and how hours of the day and days of the week differ.
+#[utoipa::path(
+    post, path = "/v1/analyses/series", operation_id = "series", tag = "analyses",
+    request_body(content = SeriesRequest, example = json!({"from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z", "metric": "clicks", "unit": "day"})),
+    responses((status = 200, description = "The answer.", body = SeriesShown), Problems),
+)]
 pub(crate) async fn series(
     State(api): State<Arc<Api>>,
     Question(asked): Question<SeriesRequest>,

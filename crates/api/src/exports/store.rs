@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tally_model::{Clock, Entropy, Format};
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
+use utoipa::ToSchema;
 
 use crate::ApiError;
 
@@ -20,8 +21,9 @@ const EXPORTS_MAX: usize = 100;
 /// How long one is kept.
 const KEPT_FOR_S: i64 = 24 * 3_600;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ExportState)]
 pub(crate) enum State {
     /// For its turn: one runs at a time.
     Waiting,

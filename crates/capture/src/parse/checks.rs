@@ -18,7 +18,7 @@ pub(crate) const USER_AGENT_BYTES_MAX: usize = 1 << 10;
 /// The length that every browser can handle in a URL.
 pub(crate) const REFERRER_BYTES_MAX: usize = 2 << 10;
 /// A million units of a currency on one event is a mistake, or wants to overflow a sum.
-const MICROS_MAX: i128 = 1_000_000_000_000;
+pub(crate) const MICROS_MAX: i128 = 1_000_000_000_000;
 /// 2000-01-01T00:00:00Z. Earlier times are seconds read as milliseconds, or a clock that was never set.
 const OCCURRED_AT_MIN_US: i64 = 946_684_800_000_000;
 /// A clock in the wrong time zone is at most 14 hours ahead; a day forgives that, and no wrong unit.

@@ -7,7 +7,6 @@ macro_rules! fields {
         pub(crate) enum Field { $($variant,)* }
 
         impl Field {
-            #[cfg(test)]
             pub const ALL: &[Field] = &[$(Field::$variant,)*];
 
             pub fn as_str(self) -> &'static str {

@@ -12,8 +12,7 @@ mod props;
 mod scan;
 
 pub(crate) use builder::{EventBuilder, Stamp};
-pub(crate) use checks::{ID_BYTES_MAX, REFERRER_BYTES_MAX, USER_AGENT_BYTES_MAX, cut};
-#[cfg(test)]
+pub(crate) use checks::{ID_BYTES_MAX, MICROS_MAX, REFERRER_BYTES_MAX, SEGMENTS_MAX, USER_AGENT_BYTES_MAX, cut};
 pub(crate) use field::Field;
 pub(crate) use form::{fill as fill_from_form, pairs};
 pub(crate) use json::event as event_from_json;

@@ -2,15 +2,16 @@
 
 use arrow::array::{Array, RecordBatch};
 use datafusion::logical_expr::{ident, lit};
-use tally_model::{ConversionFilter, ConversionRow, EventId};
+use tally_model::{ConversionFilter, ConversionRow, EventId, Listed, Page};
 
 use super::Queries;
 use super::life::time_text;
+use super::page::{newest_first, page_of};
 use crate::error::{LakeError, Result};
 use crate::events::Columns;
 
 impl Queries {
-    pub async fn conversions(&self, filter: &ConversionFilter) -> Result<Vec<ConversionRow>> {
+    pub async fn conversions(&self, filter: &ConversionFilter, page: Page) -> Result<Listed<ConversionRow>> {
         let mut rows = self.table(&self.current().attributions, &[])?;
         let texts = [
             ("status", filter.status.map(|status| status.as_str())),
@@ -22,15 +23,7 @@ impl Queries {
                 rows = rows.filter(ident(column).eq(lit(value)))?;
             }
         }
-        let newest = [("received_at", false), ("partition", false), ("offset", false)];
-        let newest = newest.map(|(name, ascending)| ident(name).sort(ascending, true)).to_vec();
-        let mut found = Vec::new();
-        for batch in rows.sort(newest)?.limit(0, Some(filter.limit))?.collect().await? {
-            for at in 0..batch.num_rows() {
-                found.push(conversion_row(&batch, at)?);
-            }
-        }
-        Ok(found)
+        page_of(newest_first(rows, page)?, page, conversion_row).await
     }
 }
 

@@ -7,11 +7,13 @@ use arrow::datatypes::{Float32Type, Int16Type};
 use datafusion::logical_expr::{ident, lit};
 use serde_json::Value as Json;
 use tally_model::{
-    Class, ConversionStatus, Country, Event, EventId, Kind, Privacy, Purpose, Quarantined, Reason, Region, Subdivision,
+    Class, ConversionStatus, Country, Event, EventId, Kind, Listed, Page, Privacy, Purpose, Quarantined, Reason,
+    Region, Subdivision,
 };
 
 use super::Queries;
 use super::life::{rows_of, time_text};
+use super::page::{newest_first, page_of};
 use crate::error::{LakeError, Result};
 use crate::events::Columns;
 use crate::live_file::LiveFile;
@@ -20,7 +22,7 @@ use crate::store::SyncedStore;
 
 impl Queries {
     /// The newest events in quarantine, for one reason or any.
-    pub async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>> {
+    pub async fn quarantined(&self, reason: Option<Reason>, page: Page) -> Result<Listed<Quarantined>> {
         let view = self.current();
         let rows = self.table(&view.events, &EVENTS_PARTITION_COLUMNS)?;
         let mut rows = rows.filter(ident("verdict").eq(lit(Class::Quarantined.as_str())))?;
@@ -40,16 +42,8 @@ impl Queries {
             "txn_id",
             "props",
         ];
-        let newest = [("received_at", false), ("partition", false), ("offset", false)];
-        let newest = newest.map(|(name, ascending)| ident(name).sort(ascending, true)).to_vec();
-        let rows = rows.select(columns.map(ident).to_vec())?.sort(newest)?.limit(0, Some(limit))?;
-        let mut found = Vec::new();
-        for batch in rows.collect().await? {
-            for at in 0..batch.num_rows() {
-                found.push(listed(&batch.slice(at, 1))?);
-            }
-        }
-        Ok(found)
+        let rows = rows.select(columns.map(ident).to_vec())?;
+        page_of(newest_first(rows, page)?, page, |batch, at| listed(&batch.slice(at, 1))).await
     }
 
     /// A quarantined event as it was judged, and why; none where the lake has no such event.

@@ -18,7 +18,7 @@ pub struct AbTest {
     pub confidence: f64,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct AbTestAnswer {
     pub variants: Vec<Variant>,
     pub tests: Vec<Comparison>,
@@ -28,7 +28,7 @@ pub struct AbTestAnswer {
     pub sample_ratio: Option<SampleRatio>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Variant {
     pub value: String,
     pub trials: u64,
@@ -37,7 +37,7 @@ pub struct Variant {
 }
 
 /// A variant against the control; null where one of them has no trials, or where nothing differs at all.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Comparison {
     pub value: String,
     /// With the pooled variance.
@@ -56,7 +56,7 @@ pub struct Comparison {
 }
 
 /// Whether trials are split evenly (chi-square).
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct SampleRatio {
     pub chi_square: f64,
     pub p_value: f64,

@@ -32,7 +32,7 @@ pub struct Forecast {
 }
 
 /// The last points of the history, foretold from those before them.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Backtest {
     pub method: &'static str,
     pub points: usize,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Kind;
 
 /// One step of an answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Step {
     pub name: String,
     /// People who came so far.

@@ -1,24 +1,27 @@
 //! What can be asked, told to whoever asks: each metric with its formula, unit and the source of its definition.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Dimension, GroupBy, Measure, Metric, TimeUnit};
 use crate::analysis::Property;
 use crate::{Kind, Users, View};
 
 /// All that reports know, as data.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Catalog {
     pub metrics: Vec<MetricEntry>,
     pub dimensions: Vec<DimensionEntry>,
+    #[schema(value_type = Vec<TimeUnit>)]
     pub time_units: Vec<&'static str>,
     /// Numbers that percentiles are told of; `NAME` is the sender's.
     pub properties: Vec<&'static str>,
     pub analyses: Vec<AnalysisEntry>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct MetricEntry {
+    #[schema(value_type = Metric)]
     pub name: &'static str,
     pub formula: String,
     pub unit: &'static str,
@@ -30,15 +33,16 @@ pub struct MetricEntry {
     pub relative_standard_error: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct DimensionEntry {
+    #[schema(value_type = Dimension)]
     pub name: &'static str,
     /// The rollups that answer for it; none where only raw events do.
     pub views: Vec<&'static str>,
 }
 
 /// What `POST /v1/analyses/..` answers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct AnalysisEntry {
     pub name: &'static str,
     pub answers: &'static str,

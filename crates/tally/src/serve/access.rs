@@ -49,7 +49,7 @@ struct ReasonLabel {
 
 /// What an endpoint asks of whoever comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Need {
+pub(crate) enum Need {
     /// Nothing; a key is not looked at.
     Nothing,
     /// Nothing, but a key that is shown must be good for this: whoever shows one means to be known.
@@ -59,7 +59,7 @@ enum Need {
 
 /// Browsers cannot keep a secret, so what tags send is open. What is not listed can only be asked with a key: a new endpoint is
 /// closed until somebody decides otherwise.
-fn need_of(method: &Method, path: &str) -> Need {
+pub(crate) fn need_of(method: &Method, path: &str) -> Need {
     match path {
         // Asks before a page's request, and brings nothing.
         _ if method == Method::OPTIONS => Need::Nothing,
@@ -67,7 +67,7 @@ fn need_of(method: &Method, path: &str) -> Need {
         // The script that pages load, by its name and by its contents.
         _ if path == "/tag.js" || path.starts_with("/tag-") => Need::Nothing,
         // The dashboard's files hold no figures, and whoever signs in has no session yet.
-        "/session" => Need::Nothing,
+        "/session" | "/openapi.json" => Need::Nothing,
         _ if tally_api::is_web(path) => Need::Nothing,
         "/v1/events" => Need::NoKeyOr(Scope::Ingest),
         // A network can put a token into the address and nothing else; the endpoint asks for it where there is no key.

@@ -12,8 +12,8 @@ use tally_model::analysis::{
 };
 use tally_model::report::{Answer, Report};
 use tally_model::{
-    Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Partition, Positions,
-    Quarantined, Reason,
+    Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Listed, Page, Partition,
+    Positions, Quarantined, Reason,
 };
 use tally_pipeline::{Batch, LivePart, PersonsClick, Progress, Sighting, Sink, SinkError, Wanted};
 use tokio::sync::watch;
@@ -197,11 +197,11 @@ impl Query for LakeQuery {
         self.queries.sample(asked).await.map_err(query_error)
     }
 
-    async fn quarantined(&self, reason: Option<Reason>, limit: usize) -> Result<Vec<Quarantined>, QueryError> {
-        self.queries.quarantined(reason, limit).await.map_err(query_error)
+    async fn quarantined(&self, reason: Option<Reason>, page: Page) -> Result<Listed<Quarantined>, QueryError> {
+        self.queries.quarantined(reason, page).await.map_err(query_error)
     }
 
-    async fn conversions(&self, filter: &ConversionFilter) -> Result<Vec<ConversionRow>, QueryError> {
-        self.queries.conversions(filter).await.map_err(query_error)
+    async fn conversions(&self, filter: &ConversionFilter, page: Page) -> Result<Listed<ConversionRow>, QueryError> {
+        self.queries.conversions(filter, page).await.map_err(query_error)
     }
 }

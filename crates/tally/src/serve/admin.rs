@@ -6,12 +6,13 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use tally_api::{ApiError, Question};
+use serde_json::{Map, Value};
+use tally_api::{ApiError, Problem, Question};
 use tally_journal::{Journal, Record};
 use tally_lake::{Lake, LakeError};
 use tally_model::report::ReportError;
 use tally_model::{Clock, Days, Event, EventId, RebuildReport, encode_record, partition_of};
+use utoipa::ToSchema;
 
 use crate::rebuild::rebuild;
 use crate::resubmit::{mended, resubmitted_id};
@@ -32,14 +33,29 @@ pub(crate) fn router(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RebuildRequest {
+pub(crate) struct RebuildRequest {
+    /// The first of the UTC days.
+    #[schema(format = Date)]
     from: String,
+    /// The day after the last.
+    #[schema(format = Date)]
     to: String,
 }
 
-async fn rebuild_days(
+/// Counts days again and replaces their cells
+#[utoipa::path(
+    post, path = "/v1/admin/rebuild", operation_id = "rebuild", tag = "admin",
+    request_body(content = RebuildRequest, example = json!({"from": "2026-03-01", "to": "2026-03-02"})),
+    responses(
+        (status = 200, description = "What was counted, and whether anything differed and is mended.", body = RebuildReport),
+        (status = 400, description = "`malformed`, `question`.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body came too slowly: `slow`.", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "It failed: `failed`.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn rebuild_days(
     State(admin): State<Arc<Admin>>,
     Question(RebuildRequest { from, to }): Question<RebuildRequest>,
 ) -> Result<Json<RebuildReport>, ApiError> {
@@ -53,35 +69,53 @@ async fn rebuild_days(
     Ok(Json(report.map_err(|error| ApiError::Failed(error.to_string()))?))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ResubmitRequest {
+pub(crate) struct ResubmitRequest {
+    #[schema(max_items = 1_000)]
     events: Vec<ResubmitEvent>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ResubmitEvent {
+pub(crate) struct ResubmitEvent {
+    #[schema(value_type = uuid::Uuid)]
     event_id: EventId,
+    /// Fields to set anew.
     #[serde(default)]
+    #[schema(value_type = Object)]
     set: Map<String, Value>,
 }
 
 /// What became of one event of a request.
-#[derive(Debug, Serialize)]
-struct Resubmitted {
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Resubmitted {
+    #[schema(value_type = uuid::Uuid)]
     event_id: EventId,
     /// The event that stands for it; none where it cannot be sent.
+    #[schema(value_type = Option<uuid::Uuid>)]
     new_event_id: Option<EventId>,
     outcome: String,
 }
 
+/// Sends events in quarantine again, mended
+///
 /// A bad one never costs the good ones. What is in the lake already is not sent again, so that repeating a request is safe
 /// for longer than ids are remembered.
-async fn resubmit(
+#[utoipa::path(
+    post, path = "/v1/admin/quarantine/resubmit", operation_id = "resubmit", tag = "admin",
+    request_body(content = ResubmitRequest, example = json!({"events": [{"event_id": "0199aa00-0000-7000-8000-000000000001", "set": {"campaign_id": "spring", "ad_id": "a1"}}]})),
+    responses(
+        (status = 200, description = "What became of each.", body = ResubmitAnswer),
+        (status = 400, description = "`malformed`, `question`.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body came too slowly: `slow`.", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Not all of it was kept; repeat it: `failed`.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn resubmit(
     State(admin): State<Arc<Admin>>,
     Question(ResubmitRequest { events }): Question<ResubmitRequest>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ResubmitAnswer>, ApiError> {
     if events.len() > EVENTS_MAX {
         return Err(ApiError::Malformed(format!("{} events are too many; send {EVENTS_MAX} at once", events.len())));
     }
@@ -105,7 +139,12 @@ async fn resubmit(
     for receipt in receipts {
         receipt.await.map_err(unkept)?;
     }
-    Ok(Json(json!({"results": results})))
+    Ok(Json(ResubmitAnswer { results }))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ResubmitAnswer {
+    results: Vec<Resubmitted>,
 }
 
 impl Admin {

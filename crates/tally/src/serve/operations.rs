@@ -68,20 +68,36 @@ impl Collector for Queue {
 
 pub(crate) fn router(operations: Arc<Operations>) -> Router {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(operations)
 }
 
-async fn ready(State(operations): State<Arc<Operations>>) -> (StatusCode, String) {
+/// Whether it runs
+#[utoipa::path(get, path = "/healthz", operation_id = "alive", tag = "operations", responses((status = 200, description = "`ok`, while the process runs.", body = String, content_type = "text/plain")))]
+pub(crate) async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// Whether it should get traffic
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "ready", tag = "operations",
+    responses(
+        (status = 200, description = "`ready`.", body = String, content_type = "text/plain"),
+        (status = 503, description = "Why not.", body = String, content_type = "text/plain"),
+    ),
+)]
+pub(crate) async fn ready(State(operations): State<Arc<Operations>>) -> (StatusCode, String) {
     match operations.not_ready() {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
 
-async fn metrics(State(operations): State<Arc<Operations>>) -> Response {
+/// The figures of the server, for Prometheus
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "operations", responses((status = 200, description = "OpenMetrics text.", body = String, content_type = "application/openmetrics-text")))]
+pub(crate) async fn metrics(State(operations): State<Arc<Operations>>) -> Response {
     let mut text = String::new();
     if prometheus_client::encoding::text::encode(&mut text, &operations.registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();

@@ -10,8 +10,9 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
-use tally_api::{ApiError, Question};
+use tally_api::{ApiError, Problem, Question};
 use tally_model::Clock;
+use utoipa::ToSchema;
 
 use super::access::{Keyring, Refusal, SESSION_COOKIE, session_shown};
 use crate::keys::Token;
@@ -35,7 +36,8 @@ pub(crate) fn router(sessions: Arc<Sessions>) -> Router {
 }
 
 /// What the dashboard needs to know before it asks for anything.
-async fn state(State(sessions): State<Arc<Sessions>>, headers: HeaderMap) -> impl IntoResponse {
+#[utoipa::path(get, path = "/session", operation_id = "session", tag = "session", responses((status = 200, description = "How a browser stands: `key_required`, `key`, `demo`, `version`.", body = Object)))]
+pub(crate) async fn state(State(sessions): State<Arc<Sessions>>, headers: HeaderMap) -> impl IntoResponse {
     let session = session_shown(&headers);
     let key = session.and_then(|session| sessions.keyring.check_session(&session, sessions.now_s()).ok());
     let state = json!({
@@ -47,13 +49,24 @@ async fn state(State(sessions): State<Arc<Sessions>>, headers: HeaderMap) -> imp
     ([(header::CACHE_CONTROL, "no-store")], Json(state))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct SignIn {
+pub(crate) struct SignIn {
     key: String,
 }
 
-async fn sign_in(
+/// Signs a browser in
+#[utoipa::path(
+    post, path = "/session", operation_id = "signIn", tag = "session", request_body = SignIn,
+    responses(
+        (status = 204, description = "With the cookie `tally_session`."),
+        (status = 400, description = "`malformed`, `question`.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "`bad-key`.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`missing-scope`.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body came too slowly: `slow`.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn sign_in(
     State(sessions): State<Arc<Sessions>>,
     Question(SignIn { key }): Question<SignIn>,
 ) -> Result<Response, ApiError> {
@@ -65,7 +78,9 @@ async fn sign_in(
     })
 }
 
-async fn sign_out(State(sessions): State<Arc<Sessions>>) -> Response {
+/// Signs a browser out
+#[utoipa::path(delete, path = "/session", operation_id = "signOut", tag = "session", responses((status = 204, description = "The cookie is taken back.")))]
+pub(crate) async fn sign_out(State(sessions): State<Arc<Sessions>>) -> Response {
     sessions.cookie("", 0)
 }
 

@@ -35,7 +35,11 @@ pub(crate) fn router(truth: KnownTruth) -> Router {
     Router::new().route("/v1/demo/truth", get(newest)).with_state(truth)
 }
 
-async fn newest(State(truth): State<KnownTruth>) -> Json<serde_json::Value> {
+/// What was sent beside what was counted
+///
+/// Served by `tally demo` only.
+#[utoipa::path(get, path = "/v1/demo/truth", operation_id = "demoTruth", tag = "proof", responses((status = 200, description = "`equal` and `comparison`.", body = Object), (status = 404, description = "This is no demo.")))]
+pub(crate) async fn newest(State(truth): State<KnownTruth>) -> Json<serde_json::Value> {
     let newest = truth.borrow().clone();
     Json(serde_json::json!({"equal": newest.is_equal(), "comparison": newest}))
 }

@@ -17,7 +17,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 # The event is a click that came twice; the campaign is the first one.
 EVENT = "00000000-0000-0000-0000-000000000005"
 DEEPER = ["/campaigns?campaign=campaign-0000&", f"/event?id={EVENT}&", "/funnel?segment=country&"]
-PAGES = ["/", "/campaigns", "/compare", "/funnel", "/heatmap", "/geography", "/quality", "/forecast", "/event", "/system"]
+PAGES = ["/", "/campaigns", "/compare", "/funnel", "/heatmap", "/geography", "/quality", "/forecast", "/event", "/system", "/docs"]
 RANGE = "range=custom&from=2024-05-05T00:00:00Z&to=2024-05-06T00:00:00Z&tz=UTC"
 
 

@@ -208,7 +208,8 @@ fn generated(folder: &Path, seed: u32, start: &str, days: u32) -> Vec<Value> {
 #[test]
 fn everything_that_can_be_asked_of_generated_traffic_is_computed_alike_by_duckdb() {
     let Some(python) = python() else { return };
-    let server = Server::start();
+    // Every group is compared, however small.
+    let server = Server::with(&[("TALLY__REPORTS__AUDIENCE_PEOPLE_MIN", "0")]);
     let folder = tempfile::tempdir().unwrap();
     let mut events = generated(folder.path(), 11, "2024-03-08T00:00:00Z", 32);
     events.extend(generated(folder.path(), 12, "2024-10-04T00:00:00Z", 32));
@@ -257,7 +258,7 @@ fn everything_that_can_be_asked_of_generated_traffic_is_computed_alike_by_duckdb
 #[test]
 fn everything_that_can_be_asked_of_real_traffic_is_computed_alike_by_duckdb() {
     let (Some(python), Some(data)) = (python(), real_data::data()) else { return };
-    let server = Server::start();
+    let server = Server::with(&[("TALLY__REPORTS__AUDIENCE_PEOPLE_MIN", "0")]);
     for set in ["open-bandit", "ipinyou"] {
         send(&server, &real_data::events(&data, set));
     }

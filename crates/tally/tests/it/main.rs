@@ -18,6 +18,7 @@ mod landing;
 mod limits;
 mod load;
 mod older;
+mod openapi;
 mod operations;
 mod outbound;
 mod peers;
