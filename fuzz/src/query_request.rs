@@ -14,7 +14,8 @@ use tally_model::analysis::{
 };
 use tally_model::report::{Answer, AnswerMeta, Base, Report, ReportRequest};
 use tally_model::{
-    CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Listed, Page, Quarantined, Reason, report,
+    CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Listed, Page, Quarantined, Reason,
+    report,
 };
 use tower::ServiceExt;
 
