@@ -80,7 +80,7 @@ fn every_page_draws_in_both_themes_and_can_be_used_by_everybody() {
     }
     let server = filled_server();
     let Some(done) = seen("every_page", &server, "") else { return };
-    assert_eq!(done["pages"], 38, "{done}");
+    assert_eq!(done["pages"], 39, "{done}");
     assert_eq!(done["themes"], json!(["dark", "light", "light"]), "chosen on a phone, and kept");
     for none in ["troubles", "errors", "findings", "outside"] {
         assert_eq!(done[none], json!([]), "{none}: {done:#}");

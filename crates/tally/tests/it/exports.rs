@@ -76,7 +76,7 @@ fn a_report_is_exported_too_and_what_cannot_be_made_says_why() {
     assert!(state(&server, &id)["error"].as_str().unwrap().contains("SQL is read-only"));
     for (question, says) in [
         (json!({}), "there is no question"),
-        (json!({"sql": "SELECT 1", "format": "json"}), "use csv, ndjson, parquet or arrow"),
+        (json!({"sql": "SELECT 1", "format": "json"}), "did you mean \\\"ndjson\\\"?"),
         (json!({"sql": "SELECT 1", "query": report}), "not both"),
         (
             json!({"query": {"metrics": ["clics"], "from": "2024-01-01T00:00:00Z", "to": "2025-01-01T00:00:00Z"}}),

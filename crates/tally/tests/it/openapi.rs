@@ -71,7 +71,7 @@ fn a_path_that_is_not_there_names_the_nearest() {
     let server = Server::start();
     let (status, body) = server.get("/v1/catalogue");
     assert!(status == 404 && body.contains(r#"did you mean \"/v1/catalog\"?"#), "{body}");
-    let (status, body) = server.get("/v1/query");
+    let (status, body) = server.get("/v1/sql");
     assert!(status == 405 && body.contains("urn:tally:problem:method"), "{body}");
 }
 
