@@ -44,6 +44,7 @@ pub fn check(input: &[u8]) {
             check_problem(status, &body, Some(&error));
             check_cure(&question, &error);
         }
+        (Err(error), _) if error.classify() == serde_json::error::Category::Data => check_unreadable(status, &body),
         _ => check_problem(status, &body, None),
     }
 }
@@ -237,6 +238,16 @@ fn check_problem(status: u16, body: &[u8], error: Option<&report::ReportError>) 
     }
 }
 
+/// JSON, and no report: the problem names the field, or says of the whole that it is none.
+fn check_unreadable(status: u16, body: &[u8]) {
+    assert_eq!(status, 400, "{}", String::from_utf8_lossy(body));
+    assert!(body.len() <= PROBLEM_BYTES_MAX, "a problem of {} bytes: {}", body.len(), String::from_utf8_lossy(body));
+    let problem: Value = serde_json::from_slice(body).expect("a problem in JSON");
+    assert_eq!(problem["type"], "urn:tally:problem:question", "{problem}");
+    let says = |key: &str| problem[key].as_str().is_some_and(|text| !text.is_empty());
+    assert!(says("field") && says("what") && says("cure"), "{problem}");
+}
+
 /// Where another name is suggested, it is near the one that was given, and known there.
 fn check_cure(question: &ReportRequest, error: &report::ReportError) {
     let Some(known) = error.cure.strip_prefix("did you mean \"").and_then(|rest| rest.strip_suffix("\"?")) else {
@@ -264,6 +275,10 @@ fn name_at<'a>(question: &'a mut ReportRequest, field: &str) -> &'a mut String {
         ("filters", Some(at), Some(".op")) => question.filters.get_mut(at).and_then(|filter| filter.op.as_mut()),
         ("order_by", Some(at), _) => question.order_by.get_mut(at).map(|order| &mut order.field),
         ("format", None, _) => question.format.as_mut(),
+        ("fill", None, _) => question.fill.as_mut(),
+        ("attribution", None, _) => question.attribution.as_mut(),
+        ("consistency", None, _) => question.consistency.as_mut(),
+        ("basis", None, _) => question.basis.as_mut(),
         _ => None,
     };
     name.unwrap_or_else(|| panic!("`{field}` is no field that has names"))
