@@ -50,23 +50,21 @@ impl Queries {
             return Err(too_many_groups());
         }
         let mut groups = Vec::with_capacity(groups);
-        let mut mixed_currencies = 0;
         for batch in &sums {
             let reader = asked.read(batch, made_of)?;
             for at in 0..batch.num_rows() {
                 groups.push(reader.group(at, made_of)?);
-                mixed_currencies += usize::from(reader.mixes_currencies(at));
             }
         }
         let mut warnings = Vec::new();
-        if mixed_currencies > 0 {
-            let what = "amounts in more than one currency are added up; group by `currency`, or filter on it";
-            warnings.push(what.to_owned());
-        }
         if let Some(small) = &small {
             let told = small.fold(groups);
             groups = told.0;
             any_small |= told.1;
+        }
+        if groups.iter().any(Group::mixes_currencies) {
+            let what = "amounts in more than one currency are added up; group by `currency`, or filter on it";
+            warnings.push(what.to_owned());
         }
         if any_small {
             warnings.push(small_groups::warning(self.audience_people_min));
@@ -330,11 +328,11 @@ impl Reader<'_> {
         for (base, column) in &self.sums {
             sums.insert(*base, whole(column, at)?);
         }
-        Ok(Group { values: groups.collect(), sums, is_merged: false })
+        Ok(Group { values: groups.collect(), sums, currencies: self.currencies(at), is_merged: false })
     }
 
-    fn mixes_currencies(&self, at: usize) -> bool {
-        self.currencies.is_some_and(|(first, last)| text(first, at) != text(last, at))
+    fn currencies(&self, at: usize) -> Option<(String, String)> {
+        self.currencies.and_then(|(first, last)| text(first, at).zip(text(last, at)))
     }
 }
 

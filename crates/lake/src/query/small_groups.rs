@@ -104,6 +104,8 @@ pub(super) fn warning(people_min: u64) -> String {
 pub(super) struct Group {
     pub values: Vec<Item>,
     pub sums: HashMap<Base, i64>,
+    /// The first and the last currency of its amounts, by their names; none where that is not watched, or there are none.
+    pub currencies: Option<(String, String)>,
     /// Whether it is several groups: distinct people do not add up.
     pub is_merged: bool,
 }
@@ -118,6 +120,10 @@ impl Group {
         self.values.iter().cloned().chain(report.metrics.iter().map(figure)).collect()
     }
 
+    pub fn mixes_currencies(&self) -> bool {
+        self.currencies.as_ref().is_some_and(|(first, last)| first != last)
+    }
+
     /// How many people: distinct users; where nobody has an id, events, which nobody can tell apart by person.
     fn people(&self) -> i64 {
         let users = self.sums.get(&Base::Users).copied().unwrap_or(0);
@@ -130,6 +136,10 @@ impl Group {
             let total = self.sums.entry(*base).or_default();
             *total = total.saturating_add(*sum);
         }
+        self.currencies = match (self.currencies.take(), other.currencies.clone()) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (own, others) => own.or(others),
+        };
         self.is_merged = true;
     }
 }
@@ -266,7 +276,7 @@ mod tests {
 
     fn group(values: &[&str], users: i64, clicks: i64) -> Group {
         let values = values.iter().map(|value| Item::Text((*value).to_owned())).collect();
-        Group { values, sums: [(Base::Users, users), (CLICKS, clicks)].into(), is_merged: false }
+        Group { values, sums: [(Base::Users, users), (CLICKS, clicks)].into(), currencies: None, is_merged: false }
     }
 
     /// Groups as `value/clicks`, in order.
@@ -291,6 +301,21 @@ mod tests {
         assert_eq!(told(&large, groups()), ["f/120", "m/230", "x/5"]);
         assert!(SmallGroups::of(&report(r#""country""#, ""), 10).is_none());
         assert!(SmallGroups::of(&report(r#""gender""#, ""), 0).is_none());
+    }
+
+    #[test]
+    fn groups_of_one_currency_each_mix_them_where_they_are_told_together() {
+        let paid = |value: &str, users: i64, currency: &str| {
+            let currencies = Some((currency.to_owned(), currency.to_owned()));
+            Group { currencies, ..group(&[value], users, users) }
+        };
+        let groups = || vec![paid("f", 100, "EUR"), paid("m", 200, "USD"), paid("x", 3, "EUR")];
+        let mixing = |filter: &str| {
+            let small = SmallGroups::of(&report("", filter), 3).unwrap();
+            small.fold(groups()).0.iter().filter(|group| group.mixes_currencies()).count()
+        };
+        assert_eq!(mixing(r#"{"field":"gender","values":["f","m"]}"#), 1);
+        assert_eq!(mixing(r#"{"field":"gender","values":["f","x"]}"#), 0, "what is left out mixes nothing");
     }
 
     #[test]
