@@ -96,9 +96,15 @@ impl Lake {
         let batches = read_files(&run.store, &run.paths(), &ROLLUPS).await?;
         let slots = tokio::task::spawn_blocking(move || merge_cells(&batches)).await.doing("merge cells")??;
         let mut adds = Vec::with_capacity(slots.len());
+        // What was asked of the old files will be asked of the new ones.
+        let stays_in_memory = run.inputs.iter().all(|file| self.cells.get(file.path()).is_some());
         for rows in slots {
-            let file = NewFile { rows, partition_values: Vec::new() };
-            adds.push(write_file(&run.store, ROLLUPS_LAYOUT, file, self.now_ms()).await?);
+            let file = NewFile { rows: rows.clone(), partition_values: Vec::new() };
+            let add = write_file(&run.store, ROLLUPS_LAYOUT, file, self.now_ms()).await?;
+            if stays_in_memory {
+                self.cells.add(&add.path, &rows);
+            }
+            adds.push(add);
         }
         run.finish(&self.rollups, adds, self.now_ms()).await
     }
@@ -245,5 +251,8 @@ pub(crate) fn into_slots(cells: &[(Cell, Versions)]) -> Result<Vec<RecordBatch>>
         let month = bucket_start_us(Grain::Month, cell.key.bucket_us);
         slots.entry((cell.key.grain, cell.key.view, month)).or_default().push((cell, *versions));
     }
-    slots.values().map(|rows| rollups::encode(rows)).collect()
+    let encode = |rows: &Vec<(&Cell, Versions)>| {
+        rollups::encode(rows.iter().map(|(cell, versions)| (cell.borrowed(), *versions)))
+    };
+    slots.values().map(encode).collect()
 }

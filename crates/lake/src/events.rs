@@ -1,25 +1,15 @@
-//! Judged events as rows of `events`, and rows back as what the pipeline asks for.
+//! How `events` is written, and its rows as what the pipeline asks for.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float32Array, Int16Array, Int32Array, Int64Array, ListBuilder,
-    RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use jiff::Timestamp;
-use tally_model::{
-    Class, ConversionStatus, Country, EventId, Fact, Judged, Kind, Partition, Privacy, Purpose, Reason, Region,
-    Subdivision,
-};
+use tally_model::{Class, EventId, Fact, Kind, Partition, Reason};
 
 use crate::error::{LakeError, Result};
-use crate::files::{FileLayout, NewFile};
-use crate::schema::{EVENTS_FILE, EVENTS_STATISTICS};
+use crate::files::FileLayout;
+use crate::schema::EVENTS_STATISTICS;
 
-const DAY_US: i64 = 86_400_000_000;
-const SECOND_US: i64 = 1_000_000;
+pub(crate) const SECOND_US: i64 = 1_000_000;
 
 pub(crate) const EVENTS_LAYOUT: FileLayout = FileLayout {
     statistics: &EVENTS_STATISTICS,
@@ -28,106 +18,11 @@ pub(crate) const EVENTS_LAYOUT: FileLayout = FileLayout {
     looked_up: &["event_id"],
 };
 
-/// The rows of a batch, one file for each day and region that it touches.
-pub(crate) fn to_files(events: &[Judged]) -> Result<Vec<NewFile>> {
-    let mut by_partition: BTreeMap<(i64, Region), Vec<&Judged>> = BTreeMap::new();
-    for judged in events {
-        let day = judged.event.occurred_at_us.div_euclid(DAY_US);
-        by_partition.entry((day, judged.event.region)).or_default().push(judged);
-    }
-    by_partition
-        .into_iter()
-        .map(|((day, region), rows)| {
-            let partition_values = vec![("event_date", date(day)?), ("region", region.as_str().to_owned())];
-            Ok(NewFile { rows: encode(&rows)?, partition_values })
-        })
-        .collect()
-}
-
 /// The name of a day's partition.
 pub(crate) fn date(day: i64) -> Result<String> {
     let midnight = Timestamp::from_second(day * 86_400);
     let midnight = midnight.map_err(|error| LakeError::Damaged { what: format!("day {day} has no date: {error}") })?;
     Ok(midnight.strftime("%Y-%m-%d").to_string())
-}
-
-fn encode(rows: &[&Judged]) -> Result<RecordBatch> {
-    let texts = |of: fn(&Judged) -> Option<&str>| -> ArrayRef {
-        Arc::new(StringArray::from_iter(rows.iter().map(|row| of(row))))
-    };
-    let times = |of: fn(&Judged) -> Option<i64>| -> ArrayRef {
-        let times: TimestampMicrosecondArray = rows.iter().map(|row| of(row)).collect();
-        Arc::new(times.with_timezone("UTC"))
-    };
-    let numbers = |of: fn(&Judged) -> Option<i64>| -> ArrayRef {
-        Arc::new(rows.iter().map(|row| of(row)).collect::<Int64Array>())
-    };
-    let floats = |of: fn(&Judged) -> Option<f32>| -> ArrayRef {
-        Arc::new(rows.iter().map(|row| of(row)).collect::<Float32Array>())
-    };
-    let flags = |of: fn(&Privacy) -> Option<bool>| -> ArrayRef {
-        Arc::new(rows.iter().map(|row| row.event.privacy.as_deref().and_then(of)).collect::<BooleanArray>())
-    };
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| row.event.id.as_bytes()))),
-        texts(|row| Some(row.event.kind.as_str())),
-        times(|row| Some(row.event.occurred_at_us)),
-        Arc::new(Int16Array::from_iter_values(rows.iter().map(|row| row.event.utc_offset_minutes))),
-        times(|row| Some(row.event.received_at_us)),
-        times(|row| {
-            (row.judged_at_s != row.event.received_at_us.div_euclid(SECOND_US)).then_some(row.judged_at_s * SECOND_US)
-        }),
-        Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| i32::from(row.partition)))),
-        numbers(|row| Some(row.offset as i64)),
-        texts(|row| Some(row.verdict.class().as_str())),
-        texts(|row| row.verdict.reason().map(|reason| reason.as_str())),
-        texts(|row| Some(&row.event.campaign_id)),
-        texts(|row| Some(&row.event.ad_id)),
-        texts(|row| row.event.placement_id.as_deref()),
-        texts(|row| row.event.publisher_id.as_deref()),
-        texts(|row| row.event.variant.as_deref()),
-        numbers(|row| row.event.user_hash.map(|hash| hash as i64)),
-        numbers(|row| row.event.ip_hash.map(|hash| hash as i64)),
-        texts(|row| row.event.user_agent.as_deref()),
-        texts(|row| Some(row.device.device)),
-        texts(|row| Some(row.device.os)),
-        texts(|row| Some(row.device.browser)),
-        texts(|row| row.event.referrer.as_deref()),
-        floats(|row| row.event.x),
-        floats(|row| row.event.y),
-        texts(|row| row.event.country.as_ref().map(Country::as_str)),
-        texts(|row| row.event.age_group.as_deref()),
-        texts(|row| row.event.gender.as_deref()),
-        Arc::new(segments(rows)),
-        numbers(|row| Some(row.event.cost_micros)),
-        numbers(|row| Some(row.event.revenue_micros)),
-        texts(|row| row.event.currency.as_deref()),
-        texts(|row| row.event.click_id.as_deref()),
-        texts(|row| row.event.props.as_deref()),
-        texts(|row| row.event.subdivision.as_ref().map(Subdivision::as_str)),
-        texts(|row| row.event.purpose.map(Purpose::as_str)),
-        flags(|privacy| privacy.gdpr),
-        texts(|row| row.event.privacy.as_deref()?.gdpr_consent.as_deref()),
-        texts(|row| row.event.privacy.as_deref()?.gpp.as_deref()),
-        texts(|row| row.event.privacy.as_deref()?.gpp_sid.as_deref()),
-        texts(|row| row.event.privacy.as_deref()?.us_privacy.as_deref()),
-        flags(|privacy| privacy.gpc),
-        texts(|row| row.event.txn_id.as_deref()),
-        texts(|row| row.event.status.map(ConversionStatus::as_str)),
-    ];
-    Ok(RecordBatch::try_new(EVENTS_FILE.clone(), columns)?)
-}
-
-fn segments(rows: &[&Judged]) -> arrow::array::ListArray {
-    let element = arrow::datatypes::Field::new("element", arrow::datatypes::DataType::Utf8, true);
-    let mut lists = ListBuilder::new(StringBuilder::new()).with_field(element);
-    for row in rows {
-        for segment in &row.event.segments {
-            lists.values().append_value(segment);
-        }
-        lists.append(!row.event.segments.is_empty());
-    }
-    lists.finish()
 }
 
 /// The columns that [`each_fact`] reads, in the files' order.

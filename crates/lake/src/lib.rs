@@ -4,9 +4,11 @@
 //! `rollups` follows it version by version, and readers see both as of the same events. `attributions` follows as it can.
 
 mod attribution;
+mod cell_cache;
 mod compact;
 mod day_files;
 mod error;
+mod event_rows;
 mod events;
 mod files;
 mod live_file;
@@ -24,6 +26,7 @@ mod writer;
 pub use attribution::{AttributionRound, Attributor, Searched};
 pub use compact::{CompactionReport, CompactionSettings};
 pub use error::LakeError;
+pub use event_rows::EventRows;
 pub use events::{CountedClick, FirstSighting};
 pub use query::{Moment, Queries};
 pub use rebuild::Rebuild;

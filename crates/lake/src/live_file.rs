@@ -1,6 +1,6 @@
 //! A data file of the current version, with what the log says of its contents, ready for pruning.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::DataType;
 use datafusion::common::stats::Precision;
@@ -22,6 +22,16 @@ pub(crate) struct LiveFile {
     pub scan: PartitionedFile,
     /// And for leaving files out of a scan.
     pub statistics: Arc<Statistics>,
+    cell_bounds: OnceLock<Option<CellBounds>>,
+}
+
+/// The least and greatest values of a file of cells.
+#[derive(Debug)]
+pub(crate) struct CellBounds {
+    pub grain: (String, String),
+    pub view: (String, String),
+    pub campaign_id: (String, String),
+    pub bucket_us: (i64, i64),
 }
 
 impl LiveFile {
@@ -51,7 +61,7 @@ impl LiveFile {
             .with_statistics(Arc::new(of_file));
         scan.object_meta.location = root.parts().chain(Path::from(add.path.as_str()).parts()).collect();
         let statistics = Arc::new(for_pruning(scan.statistics.as_deref().cloned().unwrap_or_default()));
-        Self { add, rows, stats, scan, statistics }
+        Self { add, rows, stats, scan, statistics, cell_bounds: OnceLock::new() }
     }
 
     pub fn path(&self) -> &str {
@@ -69,6 +79,20 @@ impl LiveFile {
     /// The least and greatest value of a text column, where the log has them.
     pub fn text_bounds(&self, column: &str) -> Option<(&str, &str)> {
         Some((self.stats["minValues"][column].as_str()?, self.stats["maxValues"][column].as_str()?))
+    }
+
+    /// What the log says of a file of cells, if it says all of it.
+    pub fn cell_bounds(&self) -> Option<&CellBounds> {
+        let read = || {
+            let text = |column| self.text_bounds(column).map(|(least, most)| (least.to_owned(), most.to_owned()));
+            Some(CellBounds {
+                grain: text("grain")?,
+                view: text("view")?,
+                campaign_id: text("campaign_id")?,
+                bucket_us: (self.oldest_us("bucket")?, self.newest_us("bucket")?),
+            })
+        };
+        self.cell_bounds.get_or_init(read).as_ref()
     }
 
     /// The greatest value of a number column, where the log has it.

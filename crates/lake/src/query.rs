@@ -7,6 +7,7 @@ mod check;
 mod check_attributions;
 mod compare;
 mod conversions;
+mod in_memory;
 mod item;
 mod life;
 mod moment;
@@ -29,6 +30,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use tokio::sync::watch;
 
+use crate::cell_cache::CellCache;
 use crate::error::Result;
 use crate::table::TableVersion;
 use crate::writer::LakeView;
@@ -53,6 +55,7 @@ pub struct Queries {
     view: watch::Receiver<LakeView>,
     past: Past,
     session: SessionContext,
+    cells: CellCache,
     audience_people_min: u64,
 }
 
@@ -60,12 +63,13 @@ pub struct Queries {
 const AUDIENCE_PEOPLE_MIN: u64 = 10;
 
 impl Queries {
-    pub(crate) fn new(view: watch::Receiver<LakeView>, past: Past) -> Self {
+    pub(crate) fn new(view: watch::Receiver<LakeView>, past: Past, cells: CellCache) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::limited(view, past, threads, MEMORY_BYTES)
+        Self { cells, ..Self::limited(view, past, threads, MEMORY_BYTES) }
     }
 
-    /// For work that must not get in the way of people's questions: one thread, and little memory of its own.
+    /// For work that must not get in the way of people's questions: one thread, and little memory of its own. It asks the files
+    /// themselves.
     pub(crate) fn background(view: watch::Receiver<LakeView>, past: Past) -> Self {
         Self::limited(view, past, 1, BACKGROUND_MEMORY_BYTES)
     }
@@ -76,7 +80,7 @@ impl Queries {
             Ok(runtime) => SessionContext::new_with_config_rt(config, runtime),
             Err(_) => SessionContext::new_with_config(config),
         };
-        Self { view, past, session, audience_people_min: AUDIENCE_PEOPLE_MIN }
+        Self { view, past, session, cells: CellCache::new(0), audience_people_min: AUDIENCE_PEOPLE_MIN }
     }
 
     /// Tells audiences of this many people and more. 0: all.

@@ -14,7 +14,7 @@ use deltalake_core::kernel::{Add, Remove};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use tally_model::{Cell, CellKey, Counts, Days, Fact, Grain, Mark, RebuildReport, bucket_start_us};
+use tally_model::{Cell, CellKey, Cells, Counts, Days, Fact, Grain, Mark, RebuildReport, bucket_start_us};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::compact::{MAINTENANCE, into_slots};
@@ -140,20 +140,20 @@ impl Rebuild {
     }
 
     /// Takes what was counted of a day: all parts that its events add, of every grain.
-    pub async fn count(&mut self, day: Days, parts: Vec<Cell>) -> Result<()> {
+    pub async fn count(&mut self, day: Days, parts: &[Cells]) -> Result<()> {
         let month_us = bucket_start_us(Grain::Month, day.from_us());
         if month_us != self.month_us {
             self.finish_month().await?;
             self.month_us = month_us;
         }
-        let (of_month, finer): (Vec<Cell>, Vec<Cell>) =
-            parts.into_iter().partition(|part| part.key.grain == Grain::Month);
-        for part in of_month {
-            add_part(&mut self.month, part);
+        let mut finer = HashMap::new();
+        for part in parts.iter().flat_map(Cells::iter) {
+            let cells = if part.grain == Grain::Month { &mut self.month } else { &mut finer };
+            add_part(cells, part.to_cell());
         }
         if self.scope.days.contains(day.from_us()) {
             let before = self.cells_before(|grain, at_us| grain != Grain::Month && day.contains(at_us), day).await?;
-            self.replace(before, finer).await?;
+            self.replace(before, by_key(finer)).await?;
         }
         Ok(())
     }
@@ -183,8 +183,7 @@ impl Rebuild {
         if self.month_us == i64::MIN {
             return Ok(());
         }
-        let mut cells: Vec<Cell> = std::mem::take(&mut self.month).into_values().collect();
-        cells.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let cells = by_key(std::mem::take(&mut self.month));
         let month_us = self.month_us;
         let of_month = Days::of(month_us).whole_months();
         let before = self.cells_before(|grain, at_us| grain == Grain::Month && at_us == month_us, of_month).await?;
@@ -288,6 +287,12 @@ fn add_part(cells: &mut HashMap<CellKey, Cell>, part: Cell) {
     if let Some(users) = part.users {
         cell.users.get_or_insert_default().merge(&users);
     }
+}
+
+fn by_key(cells: HashMap<CellKey, Cell>) -> Vec<Cell> {
+    let mut cells: Vec<Cell> = cells.into_values().collect();
+    cells.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    cells
 }
 
 /// Whether the log's statistics let a file have a bucket in a range. Without statistics, it may.

@@ -1,13 +1,16 @@
 //! Cells as rows of `rollups`, and rows merged into fewer.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, Int64Array, RecordBatch, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
 };
 use hashbrown::HashMap;
 use tally_model::report::Base;
-use tally_model::{Cell, CellKey, Class, Counts, Grain, Kind, Users, View};
+use tally_model::{
+    Cell, CellKey, CellRef, Cells, Class, Counter, Counts, Dimension, Grain, Kind, NumberedKey, Texts, View,
+};
 
 use crate::error::{LakeError, Result};
 use crate::events::Columns;
@@ -20,28 +23,71 @@ pub(crate) const ROLLUPS_LAYOUT: FileLayout =
 /// The first and the last version of `events` that a row sums up.
 pub(crate) type Versions = (i64, i64);
 
-pub(crate) fn encode(rows: &[(&Cell, Versions)]) -> Result<RecordBatch> {
-    let keys = || rows.iter().map(|(cell, _)| &cell.key);
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(keys().map(|key| key.grain.as_str()))),
-        Arc::new(StringArray::from_iter_values(keys().map(|key| key.view.as_str()))),
-        Arc::new(TimestampMicrosecondArray::from_iter_values(keys().map(|key| key.bucket_us)).with_timezone("UTC")),
-        Arc::new(StringArray::from_iter_values(keys().map(|key| &*key.campaign_id))),
-    ];
-    for dimension in ROLLUP_DIMENSIONS {
-        let at = View::ALL.map(|view| view.own_dimensions().iter().position(|own| *own == dimension));
-        let value = |key: &CellKey| at[key.view as usize].and_then(|at| key.values[at].clone());
-        columns.push(Arc::new(keys().map(value).collect::<StringArray>()));
+pub(crate) fn encode<'a>(rows: impl Iterator<Item = (CellRef<'a>, Versions)>) -> Result<RecordBatch> {
+    let mut columns = CellColumns::default();
+    rows.for_each(|(cell, versions)| columns.add(&cell, versions));
+    columns.finish()
+}
+
+/// Where the values of each view stand among the columns of dimensions.
+static VALUE_COLUMNS: LazyLock<[Vec<usize>; View::ALL.len()]> = LazyLock::new(|| {
+    let column = |own: &Dimension| ROLLUP_DIMENSIONS.iter().position(|dimension| dimension == own);
+    View::ALL.map(|view| view.own_dimensions().iter().filter_map(column).collect())
+});
+
+/// Rows in the making, column by column.
+#[derive(Default)]
+struct CellColumns {
+    grain: StringBuilder,
+    view: StringBuilder,
+    bucket: Vec<i64>,
+    campaign_id: StringBuilder,
+    dimensions: [StringBuilder; ROLLUP_DIMENSIONS.len()],
+    currency: StringBuilder,
+    sums: Vec<Vec<i64>>,
+    users: BinaryBuilder,
+    versions: (Vec<i64>, Vec<i64>),
+}
+
+impl CellColumns {
+    fn add(&mut self, cell: &CellRef<'_>, versions: Versions) {
+        self.grain.append_value(cell.grain.as_str());
+        self.view.append_value(cell.view.as_str());
+        self.bucket.push(cell.bucket_us);
+        self.campaign_id.append_value(cell.campaign_id);
+        let mut values = [None; ROLLUP_DIMENSIONS.len()];
+        for (column, value) in VALUE_COLUMNS[cell.view as usize].iter().zip(cell.values) {
+            values[*column] = value;
+        }
+        self.dimensions.iter_mut().zip(values).for_each(|(column, value)| column.append_option(value));
+        self.currency.append_option(cell.currency);
+        self.sums.resize_with(Counter::COUNT + 2, Vec::new);
+        let Counts { events, cost_micros, revenue_micros } = &cell.counts;
+        let counts = events.as_flattened().iter().map(|count| *count as i64);
+        for (column, sum) in self.sums.iter_mut().zip(counts.chain([*cost_micros, *revenue_micros])) {
+            column.push(sum);
+        }
+        self.users.append_option(cell.users.as_deref());
+        self.versions.0.push(versions.0);
+        self.versions.1.push(versions.1);
     }
-    columns.push(Arc::new(StringArray::from_iter(keys().map(|key| key.currency.as_deref()))));
-    for base in summed_bases() {
-        columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|(cell, _)| sum_of(&cell.counts, base)))));
+
+    fn finish(mut self) -> Result<RecordBatch> {
+        self.sums.resize_with(Counter::COUNT + 2, Vec::new);
+        let numbers = |numbers: Vec<i64>| -> ArrayRef { Arc::new(Int64Array::from(numbers)) };
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(self.grain.finish()),
+            Arc::new(self.view.finish()),
+            Arc::new(TimestampMicrosecondArray::from(self.bucket).with_timezone("UTC")),
+            Arc::new(self.campaign_id.finish()),
+        ];
+        columns.extend(self.dimensions.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
+        columns.push(Arc::new(self.currency.finish()));
+        columns.extend(self.sums.into_iter().map(numbers));
+        columns.push(Arc::new(self.users.finish()));
+        columns.extend([numbers(self.versions.0), numbers(self.versions.1)]);
+        Ok(RecordBatch::try_new(ROLLUPS.clone(), columns)?)
     }
-    let users = rows.iter().map(|(cell, _)| cell.users.as_ref().map(Users::to_bytes));
-    columns.push(Arc::new(users.collect::<BinaryArray>()));
-    columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, versions)| versions.0))));
-    columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, versions)| versions.1))));
-    Ok(RecordBatch::try_new(ROLLUPS.clone(), columns)?)
 }
 
 /// Every sum of a cell with the name of its column, in column order.
@@ -67,43 +113,26 @@ pub(crate) struct Merger {
 
 impl Merger {
     pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let columns = Columns(batch);
-        let (grain, view) = (columns.texts("grain")?, columns.texts("view")?);
-        let (bucket, campaign_id) = (columns.times("bucket")?, columns.texts("campaign_id")?);
-        let currency = columns.texts("currency")?;
-        let users = columns.column("users")?.as_binary::<i32>();
-        let first = columns.numbers("events_version_first")?;
-        let last = columns.numbers("events_version_last")?;
-        let counts = CountColumns::of(&columns)?;
-        let dimensions = ROLLUP_DIMENSIONS
-            .map(|dimension| columns.texts(dimension.as_str()).map(|column| (dimension, column)))
-            .into_iter()
-            .collect::<Result<Vec<_>>>()?;
+        let rows = CellRows::of(batch)?;
         for at in 0..batch.num_rows() {
-            let unknown = |what: &str, value: &str| LakeError::Damaged { what: format!("{value:?} is no {what}") };
-            let view = View::parse(view.value(at)).ok_or_else(|| unknown("view", view.value(at)))?;
-            let grain = Grain::parse(grain.value(at)).ok_or_else(|| unknown("grain", grain.value(at)))?;
-            let mut values = [const { None }; 3];
-            for (value, own) in values.iter_mut().zip(view.own_dimensions()) {
-                let column = dimensions.iter().find(|(dimension, _)| dimension == own).map(|(_, column)| *column);
-                *value = column.filter(|column| column.is_valid(at)).map(|column| self.text(column.value(at)));
-            }
+            let Named { grain, view, bucket_us, campaign_id, currency, values } = rows.named(at)?;
             let key = CellKey {
                 grain,
                 view,
-                campaign_id: self.text(campaign_id.value(at)),
-                bucket_us: bucket.value(at),
-                currency: currency.is_valid(at).then(|| self.text(currency.value(at))),
-                values,
+                campaign_id: self.text(campaign_id),
+                bucket_us,
+                currency: currency.map(|currency| self.text(currency)),
+                values: values.map(|value| value.map(|value| self.text(value))),
             };
             let (cell, versions) = self
                 .rows
                 .entry(key.clone())
                 .or_insert_with(|| (Cell { key, counts: Counts::default(), users: None }, (i64::MAX, i64::MIN)));
-            cell.counts.merge(&counts.at(at)?);
-            *versions = (versions.0.min(first.value(at)), versions.1.max(last.value(at)));
-            if users.is_valid(at) {
-                let merged = cell.users.get_or_insert_default().merge_bytes(users.value(at));
+            cell.counts.merge(&rows.counts.at(at)?);
+            let (first, last) = rows.versions(at);
+            *versions = (versions.0.min(first), versions.1.max(last));
+            if let Some(users) = rows.users(at) {
+                let merged = cell.users.get_or_insert_default().merge_bytes(users);
                 merged.map_err(|error| LakeError::Damaged { what: error.to_string() })?;
             }
         }
@@ -124,6 +153,99 @@ impl Merger {
         let text: Arc<str> = Arc::from(text);
         self.texts.insert(text.clone(), ());
         text
+    }
+}
+
+/// Rows as cells by grain and view, with the texts that their numbers stand for.
+pub(crate) fn decode(batches: &[RecordBatch]) -> Result<(Texts, Vec<(Grain, View, Cells)>)> {
+    let mut texts = Texts::default();
+    let mut slots: Vec<(Grain, View, Cells)> = Vec::new();
+    for batch in batches {
+        let rows = CellRows::of(batch)?;
+        for at in 0..batch.num_rows() {
+            let Named { grain, view, bucket_us, campaign_id, currency, values } = rows.named(at)?;
+            let known = slots.iter().rposition(|(of_grain, of_view, _)| (*of_grain, *of_view) == (grain, view));
+            let slot = known.unwrap_or_else(|| {
+                slots.push((grain, view, Cells::default()));
+                slots.len() - 1
+            });
+            let (campaign, currency) = (texts.number(Some(campaign_id)), texts.number(currency));
+            let values = values.map(|value| texts.number(value));
+            let key = NumberedKey { grain, view, bucket_us, campaign, currency, values };
+            let counts = rows.counts.at(at)?;
+            let counters = Counter::all().zip(counts.events.as_flattened().iter().copied());
+            let money = (counts.cost_micros, counts.revenue_micros);
+            slots[slot].2.add(key, counters.filter(|(_, count)| *count > 0), money, rows.users(at).unwrap_or_default());
+        }
+    }
+    Ok((texts, slots))
+}
+
+/// The columns of a batch, to be read row by row.
+struct CellRows<'a> {
+    grain: &'a StringArray,
+    view: &'a StringArray,
+    bucket: &'a TimestampMicrosecondArray,
+    campaign_id: &'a StringArray,
+    currency: &'a StringArray,
+    dimensions: Vec<&'a StringArray>,
+    users: &'a BinaryArray,
+    versions: (&'a Int64Array, &'a Int64Array),
+    counts: CountColumns<'a>,
+}
+
+/// A cell's key as it stands in a row.
+struct Named<'a> {
+    grain: Grain,
+    view: View,
+    bucket_us: i64,
+    campaign_id: &'a str,
+    currency: Option<&'a str>,
+    values: [Option<&'a str>; 3],
+}
+
+impl<'a> CellRows<'a> {
+    fn of(batch: &'a RecordBatch) -> Result<Self> {
+        let columns = Columns(batch);
+        let dimensions = ROLLUP_DIMENSIONS.iter().map(|dimension| columns.texts(dimension.as_str()));
+        Ok(Self {
+            grain: columns.texts("grain")?,
+            view: columns.texts("view")?,
+            bucket: columns.times("bucket")?,
+            campaign_id: columns.texts("campaign_id")?,
+            currency: columns.texts("currency")?,
+            dimensions: dimensions.collect::<Result<_>>()?,
+            users: columns.column("users")?.as_binary::<i32>(),
+            versions: (columns.numbers("events_version_first")?, columns.numbers("events_version_last")?),
+            counts: CountColumns::of(&columns)?,
+        })
+    }
+
+    fn named(&self, at: usize) -> Result<Named<'a>> {
+        let unknown = |what: &str, value: &str| LakeError::Damaged { what: format!("{value:?} is no {what}") };
+        let (grain, view) = (self.grain.value(at), self.view.value(at));
+        let view = View::parse(view).ok_or_else(|| unknown("view", view))?;
+        let text = |column: &'a StringArray| column.is_valid(at).then(|| column.value(at));
+        let mut values = [None; 3];
+        for (value, column) in values.iter_mut().zip(&VALUE_COLUMNS[view as usize]) {
+            *value = text(self.dimensions[*column]);
+        }
+        Ok(Named {
+            grain: Grain::parse(grain).ok_or_else(|| unknown("grain", grain))?,
+            view,
+            bucket_us: self.bucket.value(at),
+            campaign_id: self.campaign_id.value(at),
+            currency: text(self.currency),
+            values,
+        })
+    }
+
+    fn users(&self, at: usize) -> Option<&'a [u8]> {
+        self.users.is_valid(at).then(|| self.users.value(at))
+    }
+
+    fn versions(&self, at: usize) -> Versions {
+        (self.versions.0.value(at), self.versions.1.value(at))
     }
 }
 

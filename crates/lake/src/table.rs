@@ -79,6 +79,8 @@ pub(crate) struct Table {
 /// What a reader sees of a table: one version's files.
 #[derive(Debug, Clone)]
 pub(crate) struct TableVersion {
+    /// The table's folder, by itself.
+    pub store: Arc<dyn ObjectStore>,
     /// The table's folder in the root store.
     pub root: Path,
     /// No other table has it.
@@ -133,6 +135,7 @@ impl Table {
 
     pub fn reader_view(&self) -> TableVersion {
         TableVersion {
+            store: self.store(),
             root: self.root.clone(),
             id: self.id.clone(),
             version: self.version,

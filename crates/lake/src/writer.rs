@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::ObjectStore;
-use tally_model::{Cell, Clock, Fact, Judged, Mark, Partition, Positions, position_mark, position_marks};
+use tally_model::{Cells, Clock, Fact, Mark, Partition, Positions, position_mark, position_marks};
 use tokio::sync::{Mutex, watch};
 use url::Url;
 
+use crate::cell_cache::CellCache;
 use crate::error::{Doing, LakeError, Result};
+use crate::event_rows::EventRows;
 use crate::events::{self, EVENTS_LAYOUT, FACT_COLUMNS, FirstSighting, SIGHTING_AND_CLICK_COLUMNS, SIGHTING_COLUMNS};
 use crate::files::{NewFile, read_file};
 use crate::query::{Past, Queries};
@@ -38,6 +40,8 @@ pub struct Lake {
     pub(crate) rollups: Arc<Mutex<Table>>,
     pub(crate) attributions: Arc<Mutex<Table>>,
     past: Past,
+    /// The cells of rollups that are asked for, or new.
+    pub(crate) cells: CellCache,
     /// What readers see. `events` and `rollups` move on only when both tell of the same events.
     view: Arc<watch::Sender<LakeView>>,
     pub(crate) unused: Arc<Mutex<Unused>>,
@@ -148,6 +152,7 @@ impl Lake {
         Ok(Self {
             clock,
             past,
+            cells: CellCache::new(0),
             events: Arc::new(Mutex::new(events)),
             rollups: Arc::new(Mutex::new(rollups)),
             attributions: Arc::new(Mutex::new(attributions)),
@@ -155,6 +160,16 @@ impl Lake {
             unused: Arc::default(),
             maintaining: Arc::default(),
         })
+    }
+
+    /// With about this much memory for cells that are asked for again and again, or new.
+    pub fn with_cells_bytes(self, bytes_max: u64) -> Self {
+        Self { cells: CellCache::new(bytes_max), ..self }
+    }
+
+    /// The memory that cells take.
+    pub fn cells_bytes(&self) -> u64 {
+        self.cells.bytes()
     }
 
     /// Whether there is a lake below `folder`.
@@ -168,7 +183,7 @@ impl Lake {
     }
 
     pub fn queries(&self) -> Queries {
-        Queries::new(self.view.subscribe(), self.past.clone())
+        Queries::new(self.view.subscribe(), self.past.clone(), self.cells.clone())
     }
 
     /// The same for work that nobody waits for.
@@ -187,20 +202,23 @@ impl Lake {
     }
 
     /// Commits a batch together with its positions, and gives the version. The same batch again is not committed twice.
-    pub async fn commit_events(&self, rows: &[Judged], from: &Positions, upto: &Positions) -> Result<i64> {
+    pub async fn commit_events(&self, rows: &EventRows, from: &Positions, upto: &Positions) -> Result<i64> {
         let mut table = self.events.lock().await;
-        table.write_and_commit(events::to_files(rows)?, EVENTS_LAYOUT, &position_marks(from, upto), self.now_ms()).await
+        table.write_and_commit(rows.to_files()?, EVENTS_LAYOUT, &position_marks(from, upto), self.now_ms()).await
     }
 
     /// Commits what one version of `events` adds to the rollups, once, and lets readers see both.
-    pub async fn commit_cells(&self, version: i64, cells: &[Cell]) -> Result<()> {
+    pub async fn commit_cells(&self, version: i64, cells: &Cells) -> Result<()> {
         let mut rollups = self.rollups.lock().await;
         let counted = rollups.mark(COUNTED).await?;
         if counted.is_none_or(|counted| counted < version) {
-            let rows: Vec<_> = cells.iter().map(|cell| (cell, (version, version))).collect();
-            let file = NewFile { rows: rollups::encode(&rows)?, partition_values: Vec::new() };
+            let rows = rollups::encode(cells.iter().map(|cell| (cell, (version, version))))?;
+            let file = NewFile { rows: rows.clone(), partition_values: Vec::new() };
             let mark = Mark { name: COUNTED.to_owned(), before: counted, after: version };
             rollups.write_and_commit(vec![file], ROLLUPS_LAYOUT, &[mark], self.now_ms()).await?;
+            if let Some(newest) = rollups.files().last() {
+                self.cells.add_fresh(newest.path(), &rows);
+            }
         }
         drop(rollups);
         self.publish().await

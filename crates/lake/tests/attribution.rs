@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tally_lake::{AttributionRound, CompactionSettings, Lake};
+use tally_lake::{AttributionRound, CompactionSettings, EventRows, Lake};
 use tally_model::report::{Report, ReportRequest};
 use tally_model::{
     AttributionWindows, ConversionFilter, ConversionRow, ConversionStatus, Device, Event, Judged, Kind, ManualClock,
@@ -67,7 +67,7 @@ async fn commit(lake: &Lake, events: Vec<Event>) {
         device: Device::NONE,
     });
     let rows: Vec<Judged> = judged.collect();
-    let version = lake.commit_events(&rows, &from, &upto).await.unwrap();
+    let version = lake.commit_events(&EventRows::from_iter(&rows), &from, &upto).await.unwrap();
     let mut rollups = RollupBuilder::default();
     rows.iter().for_each(|row| rollups.add(&row.fact()));
     lake.commit_cells(version, &rollups.finish()).await.unwrap();

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tally_lake::{CompactionSettings, Lake};
+use tally_lake::{CompactionSettings, EventRows, Lake};
 use tally_model::{Comparison, Device, Event, Judged, Kind, ManualClock, Positions, Reason, Verdict};
 use tally_pipeline::RollupBuilder;
 use uuid::Uuid;
@@ -31,7 +31,10 @@ async fn filled(folder: &Path, rows: &[Judged], batch: usize) -> Lake {
     for rows in rows.chunks(batch) {
         let next = |offset| Positions::from_offsets(vec![offset]);
         let from = rows[0].offset;
-        let version = lake.commit_events(rows, &next(from), &next(from + rows.len() as u64)).await.unwrap();
+        let version = lake
+            .commit_events(&EventRows::from_iter(rows), &next(from), &next(from + rows.len() as u64))
+            .await
+            .unwrap();
         let mut rollups = RollupBuilder::default();
         rows.iter().for_each(|row| rollups.add(&row.fact()));
         lake.commit_cells(version, &rollups.finish()).await.unwrap();

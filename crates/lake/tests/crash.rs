@@ -15,7 +15,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
-use tally_lake::{CompactionSettings, Lake, LakeError};
+use tally_lake::{CompactionSettings, EventRows, Lake, LakeError};
 use tally_model::{Days, Device, Event, Judged, Kind, ManualClock, Positions, RebuildReport, Region, Verdict};
 use tally_pipeline::RollupBuilder;
 use uuid::Uuid;
@@ -127,7 +127,7 @@ async fn run(store: Arc<dyn ObjectStore>, folder: &FsPath) -> std::result::Resul
         let upto = (from + BATCH).min(EVENTS);
         let rows = log(from, upto);
         let (before, after) = (Positions::from_offsets(vec![from]), Positions::from_offsets(vec![upto]));
-        let version = lake.commit_events(&rows, &before, &after).await?;
+        let version = lake.commit_events(&EventRows::from_iter(&rows), &before, &after).await?;
         let mut rollups = RollupBuilder::default();
         rows.iter().for_each(|row| rollups.add(&row.fact()));
         lake.commit_cells(version, &rollups.finish()).await?;
@@ -169,7 +169,7 @@ async fn damaged(folder: &FsPath) {
     for from in (0..EVENTS).step_by(BATCH as usize) {
         let rows = log(from, from + BATCH);
         let (before, after) = (Positions::from_offsets(vec![from]), Positions::from_offsets(vec![from + BATCH]));
-        let version = lake.commit_events(&rows, &before, &after).await.unwrap();
+        let version = lake.commit_events(&EventRows::from_iter(&rows), &before, &after).await.unwrap();
         let mut rollups = RollupBuilder::default();
         rows.iter().filter(|row| row.offset + 1 < EVENTS).for_each(|row| rollups.add(&row.fact()));
         lake.commit_cells(version, &rollups.finish()).await.unwrap();
@@ -194,7 +194,7 @@ async fn rebuild(store: Arc<dyn ObjectStore>, folder: &FsPath) -> std::result::R
     for day in rebuild.days() {
         let mut rollups = RollupBuilder::default();
         rebuild.facts(day, &mut |fact| rollups.add(fact)).await?;
-        rebuild.count(day, rollups.finish()).await?;
+        rebuild.count(day, &[rollups.finish()]).await?;
     }
     rebuild.commit().await
 }

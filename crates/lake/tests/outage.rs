@@ -13,7 +13,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
-use tally_lake::{Lake, LakeError};
+use tally_lake::{EventRows, Lake, LakeError};
 use tally_model::{Device, Event, Judged, Kind, ManualClock, Positions, Verdict};
 use tally_pipeline::RollupBuilder;
 use uuid::Uuid;
@@ -136,7 +136,10 @@ async fn a_commit_that_finds_the_store_away_at_any_step_gets_in_once_it_is_back(
         let rows = [click(offset)];
         let calls = if offset < CALM_COMMITS { CALLS_MAX - 1 } else { 0 };
         let (from, upto) = (Positions::from_offsets(vec![offset]), Positions::from_offsets(vec![offset + 1]));
-        let version = through_outages(&store, calls, async || lake.commit_events(&rows, &from, &upto).await).await;
+        let version = through_outages(&store, calls, async || {
+            lake.commit_events(&EventRows::from_iter(&rows), &from, &upto).await
+        })
+        .await;
         let mut rollups = RollupBuilder::default();
         rollups.add(&rows[0].fact());
         let cells = rollups.finish();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
-use tally_lake::{CompactionSettings, Lake, LakeError, Rebuild};
+use tally_lake::{CompactionSettings, EventRows, Lake, LakeError, Rebuild};
 use tally_model::report::{Report, ReportRequest};
 use tally_model::{Days, Device, Event, Judged, Kind, ManualClock, Positions, RebuildReport, Verdict};
 use tally_pipeline::RollupBuilder;
@@ -40,7 +40,8 @@ async fn open(folder: &Path) -> Lake {
 async fn commit(lake: &Lake, rows: &[Judged], keep: impl Fn(&Judged) -> bool) {
     let next = |offset| Positions::from_offsets(vec![offset]);
     let from = rows[0].offset;
-    let version = lake.commit_events(rows, &next(from), &next(from + rows.len() as u64)).await.unwrap();
+    let version =
+        lake.commit_events(&EventRows::from_iter(rows), &next(from), &next(from + rows.len() as u64)).await.unwrap();
     let mut rollups = RollupBuilder::default();
     rows.iter().filter(|row| keep(row)).for_each(|row| rollups.add(&row.fact()));
     lake.commit_cells(version, &rollups.finish()).await.unwrap();
@@ -50,7 +51,7 @@ async fn count(rebuild: &mut Rebuild) {
     for day in rebuild.days() {
         let mut rollups = RollupBuilder::default();
         rebuild.facts(day, &mut |fact| rollups.add(fact)).await.unwrap();
-        rebuild.count(day, rollups.finish()).await.unwrap();
+        rebuild.count(day, &[rollups.finish()]).await.unwrap();
     }
 }
 
@@ -112,7 +113,7 @@ async fn cells_that_should_not_be_there_go_and_those_of_other_days_stay() {
     let lake = open(folder.path()).await;
     let rows = events(0, &[0, 1, 40]);
     let next = |offset| Positions::from_offsets(vec![offset]);
-    let version = lake.commit_events(&rows, &next(0), &next(42)).await.unwrap();
+    let version = lake.commit_events(&EventRows::from_iter(&rows), &next(0), &next(42)).await.unwrap();
     let mut rollups = RollupBuilder::default();
     rows.iter().for_each(|row| rollups.add(&row.fact()));
     let mut stray = rows[0].clone();
@@ -192,7 +193,7 @@ async fn a_file_of_rollups_that_is_broken_or_gone_is_made_anew_with_its_months()
         let mut day_only = day_only.unwrap();
         let mut refused = Ok(());
         for day in day_only.days() {
-            refused = day_only.count(day, Vec::new()).await;
+            refused = day_only.count(day, &[]).await;
             if refused.is_err() {
                 break;
             }

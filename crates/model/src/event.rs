@@ -58,9 +58,9 @@ impl Purpose {
     }
 }
 
-/// A field that is added goes to the end: see `record.rs`.
+/// A field that is added goes to the end: see `record.rs`. `T` is a text: the event's own, or a part of the record that it stands in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Event {
+pub struct Event<T = String> {
     pub id: EventId,
     pub kind: Kind,
     /// When it happened, by the sender's word. Microseconds since the Unix epoch, UTC.
@@ -70,33 +70,33 @@ pub struct Event {
     /// When capture took it in, by our clock. The only time that decisions depend on.
     pub received_at_us: i64,
     /// Empty where a conversion names only its click.
-    pub campaign_id: String,
-    pub ad_id: String,
-    pub placement_id: Option<String>,
-    pub publisher_id: Option<String>,
-    pub variant: Option<String>,
+    pub campaign_id: T,
+    pub ad_id: T,
+    pub placement_id: Option<T>,
+    pub publisher_id: Option<T>,
+    pub variant: Option<T>,
     /// Keyed hash (HMAC-SHA-256, first 8 bytes); the raw value never leaves capture.
     pub user_hash: Option<u64>,
     /// Keyed hash of the address, as above.
     pub ip_hash: Option<u64>,
-    pub user_agent: Option<String>,
-    pub referrer: Option<String>,
+    pub user_agent: Option<T>,
+    pub referrer: Option<T>,
     pub x: Option<f32>,
     pub y: Option<f32>,
     pub country: Option<Country>,
     pub region: Region,
-    pub age_group: Option<String>,
-    pub gender: Option<String>,
-    pub segments: Vec<String>,
+    pub age_group: Option<T>,
+    pub gender: Option<T>,
+    pub segments: Vec<T>,
     /// What the advertiser pays for this event, in millionths of `currency`.
     pub cost_micros: i64,
     /// What this event brought the advertiser, in millionths of `currency`.
     pub revenue_micros: i64,
     /// ISO 4217 code.
-    pub currency: Option<String>,
-    pub click_id: Option<String>,
+    pub currency: Option<T>,
+    pub click_id: Option<T>,
     /// Fields that Tally does not know, as one JSON object.
-    pub props: Option<String>,
+    pub props: Option<T>,
     /// The part of the country.
     pub subdivision: Option<Subdivision>,
     pub purpose: Option<Purpose>,
@@ -104,7 +104,7 @@ pub struct Event {
     pub privacy: Option<Box<Privacy>>,
     /// The advertiser's or network's own number of the transaction. From postbacks only: whoever names one may change what
     /// becomes of it.
-    pub txn_id: Option<String>,
+    pub txn_id: Option<T>,
     /// How the transaction stands; none where a conversion is not part of one, which is as good as approved.
     pub status: Option<ConversionStatus>,
 }
@@ -144,6 +144,45 @@ impl Event {
             privacy: None,
             txn_id: None,
             status: None,
+        }
+    }
+}
+
+impl<T> Event<T> {
+    /// The same event with its texts in another form.
+    pub fn map<'a, U>(&'a self, of: impl Fn(&'a T) -> U) -> Event<U> {
+        Event {
+            id: self.id,
+            kind: self.kind,
+            occurred_at_us: self.occurred_at_us,
+            utc_offset_minutes: self.utc_offset_minutes,
+            received_at_us: self.received_at_us,
+            campaign_id: of(&self.campaign_id),
+            ad_id: of(&self.ad_id),
+            placement_id: self.placement_id.as_ref().map(&of),
+            publisher_id: self.publisher_id.as_ref().map(&of),
+            variant: self.variant.as_ref().map(&of),
+            user_hash: self.user_hash,
+            ip_hash: self.ip_hash,
+            user_agent: self.user_agent.as_ref().map(&of),
+            referrer: self.referrer.as_ref().map(&of),
+            x: self.x,
+            y: self.y,
+            country: self.country.clone(),
+            region: self.region,
+            age_group: self.age_group.as_ref().map(&of),
+            gender: self.gender.as_ref().map(&of),
+            segments: self.segments.iter().map(&of).collect(),
+            cost_micros: self.cost_micros,
+            revenue_micros: self.revenue_micros,
+            currency: self.currency.as_ref().map(&of),
+            click_id: self.click_id.as_ref().map(&of),
+            props: self.props.as_ref().map(&of),
+            subdivision: self.subdivision.clone(),
+            purpose: self.purpose,
+            privacy: self.privacy.clone(),
+            txn_id: self.txn_id.as_ref().map(&of),
+            status: self.status,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod analysis;
 mod attribution;
+mod cells;
 mod clock;
 mod conversion;
 mod days;
@@ -31,6 +32,7 @@ pub use attribution::{
     AttributionWindows, ConversionFilter, ConversionRow, Converted, Resolution, Touched, named_click_fits,
     persons_touch_fits,
 };
+pub use cells::{CellRef, Cells, Counter, NumberedKey, TextNumber, Texts};
 pub use clock::{Clock, Entropy, ManualClock, SeededEntropy, SystemClock, SystemEntropy};
 pub use conversion::ConversionStatus;
 pub use days::{Days, DaysError};
@@ -48,7 +50,7 @@ pub use proof::{
     TableComparison,
 };
 pub use rate_limit::{Limit, RATE_LIMITED_PROP};
-pub use record::{DecodeError, decode_record, encode_record, encode_record_onto};
+pub use record::{DecodeError, decode_borrowed, decode_record, encode_record, encode_record_onto};
 pub use report::{Dimension, Metric};
 pub use rollup::{Cell, CellKey, Counts, Fact, SketchError, Users, View};
 pub use schema::one_of;

@@ -37,9 +37,11 @@ impl Event {
             Some(others) => format!("{mark},{others}"),
         });
     }
+}
 
+impl<T: AsRef<str>> Event<T> {
     pub fn is_rate_limited(&self) -> bool {
-        self.props.as_deref().is_some_and(|props| props.starts_with(BEGINNING))
+        self.props.as_ref().is_some_and(|props| props.as_ref().starts_with(BEGINNING))
     }
 }
 

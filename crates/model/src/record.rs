@@ -4,6 +4,10 @@
 //! readable for as long as journals that hold it are kept. Fields are only ever added, as options and at the end: so an old
 //! record is a new one that ends early, and what it lacks is absent.
 
+use postcard::Deserializer;
+use postcard::de_flavors::Flavor;
+use serde::Deserialize;
+
 use crate::Event;
 
 const VERSION: u8 = 3;
@@ -36,16 +40,52 @@ pub fn encode_record_onto(bytes: &mut Vec<u8>, event: &Event) {
 }
 
 pub fn decode_record(bytes: &[u8]) -> Result<Event, DecodeError> {
+    read(bytes)
+}
+
+/// The same without a copy of any text.
+pub fn decode_borrowed(bytes: &[u8]) -> Result<Event<&str>, DecodeError> {
+    read(bytes)
+}
+
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<Event<T>, DecodeError> {
     let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
-    let decoded = match version {
-        VERSION => postcard::from_bytes(body),
-        1..VERSION => {
-            let lacking = FIELDS_ADDED[usize::from(version)..].iter().sum();
-            postcard::from_bytes(&[body, &vec![ABSENT; lacking]].concat())
+    let added = version.checked_sub(1).and_then(|earlier| FIELDS_ADDED.get(usize::from(earlier) + 1..));
+    let lacking = added.ok_or(DecodeError::UnknownVersion(version))?.iter().sum();
+    let mut reader = Deserializer::from_flavor(Widened { body, lacking });
+    Event::deserialize(&mut reader).map_err(DecodeError::Malformed)
+}
+
+/// An old record with what it lacks behind it.
+struct Widened<'a> {
+    body: &'a [u8],
+    lacking: usize,
+}
+
+impl<'a> Flavor<'a> for Widened<'a> {
+    type Remainder = &'a [u8];
+    type Source = &'a [u8];
+
+    #[inline]
+    fn pop(&mut self) -> postcard::Result<u8> {
+        if let Some((&first, rest)) = self.body.split_first() {
+            self.body = rest;
+            return Ok(first);
         }
-        _ => return Err(DecodeError::UnknownVersion(version)),
-    };
-    decoded.map_err(DecodeError::Malformed)
+        self.lacking = self.lacking.checked_sub(1).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        Ok(ABSENT)
+    }
+
+    #[inline]
+    fn try_take_n(&mut self, count: usize) -> postcard::Result<&'a [u8]> {
+        let (taken, rest) = self.body.split_at_checked(count).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        self.body = rest;
+        Ok(taken)
+    }
+
+    fn finalize(self) -> postcard::Result<&'a [u8]> {
+        Ok(self.body)
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +119,9 @@ mod tests {
 
     #[test]
     fn a_record_reads_back_as_the_event_it_was() {
-        assert_eq!(decode_record(&encode_record(&event())), Ok(event()));
+        let record = encode_record(&event());
+        assert_eq!(decode_record(&record), Ok(event()));
+        assert_eq!(decode_borrowed(&record).unwrap().map(|text| (*text).to_owned()), event());
     }
 
     fn version_1() -> Vec<u8> {
@@ -91,7 +133,8 @@ mod tests {
         let no_transaction = Event { txn_id: None, status: None, ..event() };
         assert_eq!(decode_record(&version_2(&no_transaction)), Ok(no_transaction.clone()));
         let expected = Event { subdivision: None, purpose: None, privacy: None, ..no_transaction };
-        assert_eq!(decode_record(&version_1()), Ok(expected));
+        assert_eq!(decode_record(&version_1()), Ok(expected.clone()));
+        assert_eq!(decode_borrowed(&version_1()), Ok(expected.map(String::as_str)));
     }
 
     /// What the second version wrote for an event that has none of the fields that came later.

@@ -33,9 +33,9 @@ impl PersonsClick {
     }
 
     /// Where the event is one.
-    pub fn of(event: &Event) -> Option<Self> {
+    pub fn of<T: AsRef<str>>(event: &Event<T>) -> Option<Self> {
         let user_hash = event.user_hash.filter(|_| event.kind == Kind::Click)?;
-        Some(Self::new(user_hash, &event.campaign_id, &event.ad_id, event.occurred_at_us))
+        Some(Self::new(user_hash, event.campaign_id.as_ref(), event.ad_id.as_ref(), event.occurred_at_us))
     }
 }
 

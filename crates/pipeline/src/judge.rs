@@ -4,12 +4,12 @@ use tally_model::{ConversionStatus, Device, Event, Kind, Purpose, Reason, Verdic
 
 /// The order matters: a copy is a copy whatever else it may be, so that a robot's resent click is not invalid twice. A double
 /// click is one that would count otherwise.
-pub fn judge(event: &Event, device: &Device, is_first: bool, is_double_click: bool) -> Verdict {
+pub fn judge<T: AsRef<str>>(event: &Event<T>, device: &Device, is_first: bool, is_double_click: bool) -> Verdict {
     if !is_first {
         return Verdict::Not(Reason::SameId);
     }
     if device.is_robot() {
-        let is_preview = event.user_agent.as_deref().is_some_and(is_link_preview);
+        let is_preview = event.user_agent.as_ref().is_some_and(|agent| is_link_preview(agent.as_ref()));
         return Verdict::Not(if is_preview { Reason::LinkPreview } else { Reason::DeclaredBot });
     }
     match event.purpose {
@@ -23,7 +23,7 @@ pub fn judge(event: &Event, device: &Device, is_first: bool, is_double_click: bo
     if matches!(event.status, Some(ConversionStatus::Pending | ConversionStatus::Rejected)) {
         return Verdict::Not(Reason::NotApproved);
     }
-    if event.kind == Kind::Conversion && event.campaign_id.is_empty() {
+    if event.kind == Kind::Conversion && event.campaign_id.as_ref().is_empty() {
         return Verdict::Not(Reason::ClickUnresolved);
     }
     if is_double_click {

@@ -15,7 +15,7 @@ mod rollup;
 mod run;
 mod sink;
 
-pub use batch::Batch;
+pub use batch::{Batch, Rows};
 pub use dedup::{Arrival, Dedup, DedupError, DedupOptions, Known, Sighted};
 pub use double_click::{DoubleClicks, PersonsClick};
 pub use judge::judge;

@@ -16,10 +16,10 @@ const CELLS_MAX: usize = 100_000;
 const US_PER_S: i64 = 1_000_000;
 
 /// What one commit adds to the window.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LivePart(BTreeMap<i64, Second>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Second {
     all: Counts,
     campaigns: HashMap<Arc<str>, Counts>,
@@ -60,24 +60,15 @@ pub struct LiveCampaign {
 }
 
 impl LivePart {
-    /// Of the events that were received within the window that ends at `now_s`.
-    pub fn of(events: &[Judged], now_s: i64) -> Self {
-        let mut seconds: BTreeMap<i64, Second> = BTreeMap::new();
-        for judged in events {
-            let at_s = judged.event.received_at_us.div_euclid(US_PER_S);
-            if !is_within(at_s, now_s) {
-                continue;
-            }
-            let fact = judged.fact();
-            let second = seconds.entry(at_s).or_default();
-            second.all.add_fact(&fact);
-            if let Some(counts) = second.campaigns.get_mut(fact.campaign_id) {
-                counts.add_fact(&fact);
-            } else {
-                second.campaigns.entry(fact.campaign_id.into()).or_default().add_fact(&fact);
-            }
+    pub fn add<T: AsRef<str>>(&mut self, judged: &Judged<T>) {
+        let fact = judged.fact();
+        let second = self.0.entry(judged.event.received_at_us.div_euclid(US_PER_S)).or_default();
+        second.all.add_fact(&fact);
+        if let Some(counts) = second.campaigns.get_mut(fact.campaign_id) {
+            counts.add_fact(&fact);
+        } else {
+            second.campaigns.entry(fact.campaign_id.into()).or_default().add_fact(&fact);
         }
-        Self(seconds)
     }
 }
 
@@ -86,7 +77,7 @@ impl LiveWindow {
     pub fn add(&mut self, part: LivePart, now_s: i64) -> u64 {
         self.forget(now_s);
         let unnamed_before = self.unnamed;
-        for (at_s, added) in part.0 {
+        for (at_s, added) in part.0.into_iter().filter(|(at_s, _)| is_within(*at_s, now_s)) {
             let second = self.seconds.entry(at_s).or_default();
             second.all.merge(&added.all);
             for (campaign_id, counts) in added.campaigns {

@@ -3,15 +3,15 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tally_model::{Device, Event, Reason, Verdict, decode_record};
+use tally_model::{Device, Event, Reason, Verdict, decode_borrowed};
 
 use crate::agents::Agents;
 
 /// The event of a record and the device behind it, or why there is none. A panic in here is the record's own.
-pub(crate) fn read_record(bytes: &[u8], agents: &mut Agents) -> Result<(Event, Device), String> {
+pub(crate) fn read_record<'a>(bytes: &'a [u8], agents: &mut Agents) -> Result<(Event<&'a str>, Device), String> {
     let read = || {
-        let event = decode_record(bytes).map_err(|error| error.to_string())?;
-        let device = agents.device(event.user_agent.as_deref());
+        let event = decode_borrowed(bytes).map_err(|error| error.to_string())?;
+        let device = agents.device(event.user_agent);
         Ok((event, device))
     };
     caught(read).unwrap_or_else(|panic| Err(format!("reading it failed: {panic}")))

@@ -1,133 +1,148 @@
 //! What a batch of events adds to the rollups: one part for each cell that it touches.
 //!
-//! Events are counted by the minute only; the coarser grains are sums of those, so that all grains agree by construction.
+//! An event is kept as a few numbers; at the end those of equal values are put together, and walked through by the minute. The
+//! coarser grains are sums of the minutes that were passed, so that all grains agree by construction. A day that is loaded at once
+//! has almost as many cells as events, so that to look each one up as it comes would cost more than to sort them.
+
+mod walk;
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
-use tally_model::{Cell, CellKey, Class, Counts, Fact, Grain, Users, View, bucket_start_us};
+use tally_model::{Cells, Class, Counter, Fact, Grain, TextNumber, Texts, View};
+
+use self::walk::Walk;
+
+const MINUTE_US: i64 = 60_000_000;
 
 /// Collects facts and gives cells.
 #[derive(Debug, Default)]
 pub struct RollupBuilder {
-    names: Names,
-    minutes: HashMap<Key, Counts>,
-    /// Users by the hour: see [`Cell::users`].
-    hours: HashMap<Key, Users>,
+    texts: Texts,
+    views: [Combinations; View::ALL.len()],
+    facts: Vec<Kept>,
 }
 
-/// A cell's key with its texts as numbers: hashing and comparing many texts for each event would cost most of the time.
+/// The combinations of values that a view has, and their numbers.
+#[derive(Debug, Default)]
+struct Combinations {
+    numbers: HashMap<Values, u32>,
+    values: Vec<Values>,
+}
+
+/// A cell's key without its grain, view and bucket, with its texts as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
-    view: View,
-    bucket_us: i64,
-    campaign: u32,
-    currency: u32,
-    values: [u32; 3],
+struct Values {
+    campaign: TextNumber,
+    currency: TextNumber,
+    own: [TextNumber; 3],
+}
+
+/// What is kept of a fact.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    /// The number of its values, by view.
+    values: [u32; View::ALL.len()],
+    /// Since the Unix epoch.
+    minute: i64,
+    counter: Counter,
+    /// Of an event that does not count: none, and nobody.
+    cost_micros: i64,
+    revenue_micros: i64,
+    user_hash: Option<u64>,
+}
+
+/// Where to find a fact, and when it occurred.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Stop {
+    minute: i64,
+    place: u32,
 }
 
 impl RollupBuilder {
     pub fn add(&mut self, fact: &Fact<'_>) {
-        let minute_us = bucket_start_us(Grain::Minute, fact.occurred_at_us);
-        let hour_us = bucket_start_us(Grain::Hour, fact.occurred_at_us);
-        let campaign = self.names.number(Some(fact.campaign_id));
-        let currency = self.names.number(fact.currency);
-        for view in View::ALL {
-            let values = fact.values(view).map(|value| self.names.number(value));
-            let key = Key { view, bucket_us: minute_us, campaign, currency, values };
-            self.minutes.entry(key).or_default().add_fact(fact);
-            if let (Some(user_hash), Class::Counted) = (fact.user_hash, fact.class) {
-                self.hours.entry(Key { bucket_us: hour_us, ..key }).or_default().add(user_hash);
-            }
+        let campaign = self.texts.number(Some(fact.campaign_id));
+        let currency = self.texts.number(fact.currency);
+        let mut values = [0; View::ALL.len()];
+        for ((number, view), known) in values.iter_mut().zip(View::ALL).zip(&mut self.views) {
+            let own = fact.values(view).map(|value| self.texts.number(value));
+            *number = known.number(Values { campaign, currency, own });
         }
+        let is_counted = fact.class == Class::Counted;
+        self.facts.push(Kept {
+            values,
+            minute: fact.occurred_at_us.div_euclid(MINUTE_US),
+            counter: Counter::of(fact.kind, fact.class),
+            cost_micros: if is_counted { fact.cost_micros } else { 0 },
+            revenue_micros: if is_counted { fact.revenue_micros } else { 0 },
+            user_hash: fact.user_hash.filter(|_| is_counted),
+        });
     }
 
-    /// The parts of every grain, sorted, so that equal facts give equal bytes.
-    pub fn finish(self) -> Vec<Cell> {
-        let Self { names, minutes, hours } = self;
-        let by_hour = regrain(Grain::Hour, minutes.iter().map(|(key, counts)| (*key, *counts)), merge_counts);
-        let by_day = regrain(Grain::Day, by_hour.iter().map(|(key, counts)| (*key, *counts)), merge_counts);
-        let by_month = regrain(Grain::Month, by_day.iter().map(|(key, counts)| (*key, *counts)), merge_counts);
-        let users_by_day = regrain(Grain::Day, hours.iter().map(|(key, users)| (*key, users.clone())), merge_users);
-        let users_by_month =
-            regrain(Grain::Month, users_by_day.iter().map(|(key, users)| (*key, users.clone())), merge_users);
-
-        let mut cells = Vec::with_capacity(minutes.len() + by_hour.len() + by_day.len() + by_month.len());
-        let mut give = |grain: Grain, counts: HashMap<Key, Counts>, mut users: HashMap<Key, Users>| {
-            for (key, counts) in counts {
-                cells.push(Cell { key: names.cell_key(grain, &key), counts, users: users.remove(&key) });
-            }
-        };
-        give(Grain::Minute, minutes, HashMap::new());
-        give(Grain::Hour, by_hour, hours);
-        give(Grain::Day, by_day, users_by_day);
-        give(Grain::Month, by_month, users_by_month);
-        cells.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        cells
+    /// How many facts were added: memory grows with them.
+    pub fn facts(&self) -> usize {
+        self.facts.len()
     }
-}
 
-/// The same parts by a coarser grain.
-fn regrain<T: Clone>(
-    grain: Grain,
-    parts: impl Iterator<Item = (Key, T)>,
-    merge: impl Fn(&mut T, &T),
-) -> HashMap<Key, T> {
-    let mut coarse: HashMap<Key, T> = HashMap::new();
-    for (key, part) in parts {
-        let key = Key { bucket_us: bucket_start_us(grain, key.bucket_us), ..key };
-        match coarse.entry(key) {
-            Entry::Occupied(mut whole) => merge(whole.get_mut(), &part),
-            Entry::Vacant(place) => {
-                place.insert(part);
-            }
+    /// The parts of every grain, in an order that depends on nothing but them, so that equal facts give equal cells.
+    pub fn finish(self) -> Cells {
+        let Self { texts, views, facts } = self;
+        let facts = by_campaign(&views, &facts);
+        let ranks = texts.ranks();
+        let mut by_grain = Grain::ALL.map(|_| Cells::default());
+        for (view, known) in View::ALL.into_iter().zip(views) {
+            let mut walk = Walk { view, facts: &facts, cells: &mut by_grain, users: Vec::new() };
+            known.by_text(&ranks, &facts, view, |values, of_values| walk.through(values, of_values));
         }
+        let mut cells = Cells::default();
+        by_grain.into_iter().for_each(|of_grain| cells.append(of_grain));
+        cells.with_texts(&Arc::new(texts))
     }
-    coarse
 }
 
-fn merge_counts(into: &mut Counts, part: &Counts) {
-    into.merge(part);
+/// The facts with those of a campaign together, as every view is walked through: the processor's caches hold one at a time.
+fn by_campaign(views: &[Combinations; View::ALL.len()], facts: &[Kept]) -> Vec<Kept> {
+    let [any_view, ..] = views;
+    let campaign = |fact: &Kept| any_view.values[fact.values[0] as usize].campaign;
+    let mut order: Vec<(TextNumber, u32)> =
+        facts.iter().enumerate().map(|(place, fact)| (campaign(fact), place as u32)).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, place)| facts[place as usize]).collect()
 }
 
-fn merge_users(into: &mut Users, part: &Users) {
-    into.merge(part);
-}
+impl Combinations {
+    fn number(&mut self, values: Values) -> u32 {
+        *self.numbers.entry(values).or_insert_with(|| {
+            self.values.push(values);
+            self.values.len() as u32 - 1
+        })
+    }
 
-/// Texts and their numbers, within one batch. Number 0 is "none".
-#[derive(Debug, Default)]
-struct Names {
-    numbers: HashMap<Arc<str>, u32>,
-    texts: Vec<Arc<str>>,
-}
-
-impl Names {
-    fn number(&mut self, text: Option<&str>) -> u32 {
-        let Some(text) = text else { return 0 };
-        if let Some(number) = self.numbers.get(text) {
-            return *number;
+    /// Calls `each` with every combination, in the order of their texts, and with the places of its facts.
+    fn by_text(&self, ranks: &[u32], facts: &[Kept], view: View, mut each: impl FnMut(&Values, &mut [Stop])) {
+        let rank = |number: TextNumber| ranks[number as usize];
+        let mut order: Vec<u32> = (0..self.values.len() as u32).collect();
+        order.sort_unstable_by_key(|number| {
+            let Values { campaign, currency, own } = self.values[*number as usize];
+            (rank(campaign), rank(currency), own.map(rank))
+        });
+        let mut ends = vec![0; self.values.len()];
+        facts.iter().for_each(|fact| ends[fact.values[view as usize] as usize] += 1);
+        let mut end = 0;
+        for number in &order {
+            end += std::mem::replace(&mut ends[*number as usize], end);
         }
-        let text: Arc<str> = Arc::from(text);
-        self.texts.push(text.clone());
-        let number = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
-        self.numbers.insert(text, number);
-        number
-    }
-
-    fn text(&self, number: u32) -> Option<Arc<str>> {
-        let at = usize::try_from(number).ok()?.checked_sub(1)?;
-        self.texts.get(at).cloned()
-    }
-
-    fn cell_key(&self, grain: Grain, key: &Key) -> CellKey {
-        CellKey {
-            grain,
-            view: key.view,
-            campaign_id: self.text(key.campaign).unwrap_or_default(),
-            bucket_us: key.bucket_us,
-            currency: self.text(key.currency),
-            values: key.values.map(|value| self.text(value)),
+        let mut stops = vec![Stop::default(); facts.len()];
+        for (place, fact) in facts.iter().enumerate() {
+            let end = &mut ends[fact.values[view as usize] as usize];
+            stops[*end] = Stop { minute: fact.minute, place: place as u32 };
+            *end += 1;
+        }
+        let mut start = 0;
+        for number in order {
+            let end = ends[number as usize];
+            each(&self.values[number as usize], &mut stops[start..end]);
+            start = end;
         }
     }
 }

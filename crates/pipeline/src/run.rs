@@ -23,7 +23,7 @@ use self::committing::retrying;
 use self::judging::Memory;
 use crate::double_click::ToldClicks;
 use crate::{
-    Dedup, DedupError, DedupOptions, DoubleClicks, Known, PipelineMetrics, RollupBuilder, Sighting, Sink, Wanted,
+    Dedup, DedupError, DedupOptions, DoubleClicks, Known, PipelineMetrics, RollupBuilder, Rows, Sighting, Sink, Wanted,
 };
 
 /// How long one read waits for the first record: bounds how late a stop is noticed.
@@ -100,7 +100,7 @@ impl<S: Sink> Pipeline<S> {
 
     /// Brings the rollups and the dedup state to exactly what the lake has committed, and gives the two stages. Whoever
     /// drives them hands every batch that is due from the first to the second, in order.
-    pub async fn start(mut self) -> Result<(Judging, Committing<S>), PipelineError> {
+    pub async fn start(mut self) -> Result<(Judging<S::Rows>, Committing<S>), PipelineError> {
         self.count_what_a_crash_left_out().await?;
         let committed = self.sink.committed();
         let end = self.journal.end();
@@ -183,7 +183,7 @@ impl<S: Sink> Pipeline<S> {
 
 /// Drives the two stages until the first has ended and all that it gave is committed.
 async fn both_stages<S: Sink>(
-    judging: Judging,
+    judging: Judging<S::Rows>,
     mut committing: Committing<S>,
 ) -> Result<(Committing<S>, Result<(), PipelineError>), PipelineError> {
     let (to_commit, mut batches) = mpsc::channel(1);
@@ -200,9 +200,9 @@ async fn both_stages<S: Sink>(
     Ok((committing, ended))
 }
 
-fn judge_until_closed(
-    mut judging: Judging,
-    to_commit: &mpsc::Sender<Due>,
+fn judge_until_closed<R: Rows>(
+    mut judging: Judging<R>,
+    to_commit: &mpsc::Sender<Due<R>>,
     read_retries: &Counter,
 ) -> Result<(), PipelineError> {
     loop {

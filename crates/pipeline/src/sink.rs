@@ -1,8 +1,8 @@
 //! Where judged events go. The lake implements it; tests and simulations have one that fails on purpose.
 
-use tally_model::{Cell, EventId, Fact, Partition, Positions};
+use tally_model::{Cells, EventId, Fact, Partition, Positions};
 
-use crate::{Batch, PersonsClick};
+use crate::{Batch, PersonsClick, Rows};
 
 /// A first sighting that the sink has committed.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +39,9 @@ pub enum SinkError {
 /// What a restart takes up (`committed`, `sightings`, `versions_to_count`) is as of one version, the one that the sink was
 /// opened at: a commit that a dead process had sent and that arrives meanwhile must be in all of them, or in none.
 pub trait Sink: Send + 'static {
+    /// What it commits.
+    type Rows: Rows;
+
     /// Up to where the log is committed.
     fn committed(&self) -> Positions;
 
@@ -51,10 +54,10 @@ pub trait Sink: Send + 'static {
 
     /// Commits a batch of events together with its positions; gives the table version that holds them.
     /// Called again with the same batch after `Retry`, it must not commit twice.
-    fn commit_events(&mut self, batch: &Batch) -> impl Future<Output = Result<i64, SinkError>> + Send;
+    fn commit_events(&mut self, batch: &Batch<Self::Rows>) -> impl Future<Output = Result<i64, SinkError>> + Send;
 
     /// Commits what one version of the events adds to the rollups, once.
-    fn commit_cells(&mut self, version: i64, cells: &[Cell]) -> impl Future<Output = Result<(), SinkError>> + Send;
+    fn commit_cells(&mut self, version: i64, cells: &Cells) -> impl Future<Output = Result<(), SinkError>> + Send;
 
     /// The versions whose events are not in the rollups yet, oldest first.
     fn versions_to_count(&mut self) -> impl Future<Output = Result<Vec<i64>, SinkError>> + Send;

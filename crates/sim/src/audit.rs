@@ -210,11 +210,10 @@ fn check_rollups(tables: &Tables) -> Result<()> {
         }
     }
     let mut found: BTreeMap<CellName, Counts> = BTreeMap::new();
-    for cell in tables.parts.iter().flat_map(|(_, cells)| cells) {
-        let key = &cell.key;
-        let values = key.values.clone().map(|value| value.map(|value| value.to_string()));
-        let currency = key.currency.as_ref().map(ToString::to_string);
-        let name = (key.grain, key.view, key.bucket_us, key.campaign_id.to_string(), currency, values);
+    for cell in tables.parts.iter().flat_map(|(_, cells)| cells.iter()) {
+        let values = cell.values.map(|value| value.map(str::to_owned));
+        let currency = cell.currency.map(str::to_owned);
+        let name = (cell.grain, cell.view, cell.bucket_us, cell.campaign_id.to_owned(), currency, values);
         found.entry(name).or_default().merge(&cell.counts);
     }
     for (name, counts) in &expected {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tally_model::{Cell, Fact, Judged, Mark, Partition, Positions, Standing, Verdict, position_mark, position_marks};
+use tally_model::{Cells, Fact, Judged, Mark, Partition, Positions, Standing, Verdict, position_mark, position_marks};
 use tally_pipeline::{Batch, PersonsClick, Sighting, Sink, SinkError, Wanted};
 
 use crate::bug::Bug;
@@ -18,7 +18,7 @@ pub struct Tables {
     /// The first has number 1.
     pub versions: Vec<Version>,
     /// Parts of cells, with the version that they count.
-    pub parts: Vec<(i64, Vec<Cell>)>,
+    pub parts: Vec<(i64, Cells)>,
     counted: i64,
     /// A commit that a killed process had sent: it arrives if its number is still free.
     late: Option<(i64, Version)>,
@@ -140,6 +140,8 @@ impl SimSink {
 }
 
 impl Sink for SimSink {
+    type Rows = Vec<Judged>;
+
     fn committed(&self) -> Positions {
         self.committed.clone()
     }
@@ -174,10 +176,10 @@ impl Sink for SimSink {
         }
     }
 
-    async fn commit_events(&mut self, batch: &Batch) -> Result<i64, SinkError> {
+    async fn commit_events(&mut self, batch: &Batch<Self::Rows>) -> Result<i64, SinkError> {
         let marks = position_marks(&batch.from, &batch.upto);
         if self.world.bug == Some(Bug::DedupWithoutOffset) {
-            self.lake.tables().judged.extend(batch.events.iter().filter_map(first_sighting));
+            self.lake.tables().judged.extend(batch.rows.iter().filter_map(first_sighting));
         }
         self.call("commit events").await?;
         loop {
@@ -202,7 +204,7 @@ impl Sink for SimSink {
                 // Maintenance: a version of its own that changes no row.
                 self.lake.tables().versions.push(Version::default());
             }
-            let mut version = Version { rows: batch.events.clone(), marks: marks.clone() };
+            let mut version = Version { rows: batch.rows.clone(), marks: marks.clone() };
             if self.world.bug == Some(Bug::MarkBeforeData) {
                 let only_marks = Version { rows: Vec::new(), marks: std::mem::take(&mut version.marks) };
                 if !self.put(latest + 1, only_marks).await {
@@ -225,13 +227,13 @@ impl Sink for SimSink {
         }
     }
 
-    async fn commit_cells(&mut self, version: i64, cells: &[Cell]) -> Result<(), SinkError> {
+    async fn commit_cells(&mut self, version: i64, cells: &Cells) -> Result<(), SinkError> {
         self.call("commit cells").await?;
         let is_in = self.lake.tables().counted >= version && self.world.bug != Some(Bug::RollupTwice);
         if !is_in {
             self.world.step_or_never("put cells").await;
             let mut tables = self.lake.tables();
-            tables.parts.push((version, cells.to_vec()));
+            tables.parts.push((version, cells.clone()));
             tables.counted = tables.counted.max(version);
         }
         self.world.step_or_never("cells are in").await;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use prometheus_client::registry::Registry;
 use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, LimitSettings, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal, JournalError, Stepped, Stepper, Stored};
+use tally_model::Judged;
 use tally_pipeline::{Committing, DedupOptions, Judging, Pipeline, PipelineError, PipelineMetrics, Progress};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -181,7 +182,7 @@ impl Surroundings {
             is_watched: Arc::default(),
         };
         let progress = pipeline.progress.subscribe();
-        let (mut judging, mut committing): (Judging, Committing<SimSink>) = pipeline.start().await?;
+        let (mut judging, mut committing): (Judging<Vec<Judged>>, Committing<SimSink>) = pipeline.start().await?;
         let (to_commit, mut batches) = mpsc::channel(1);
         let world = self.world.clone();
         let judging = async move {

@@ -151,6 +151,7 @@ impl AttributionConfig {
 #[serde(deny_unknown_fields)]
 pub struct ReportsConfig {
     pub cache_bytes: u64,
+    pub cells_bytes: u64,
     pub redis_url: String,
     pub audience_people_min: u64,
 }

@@ -86,6 +86,7 @@ impl Server {
         let limits = Arc::new(Limits::new(&config.limits, clock.clone(), &mut registry));
         let (access, keyring) = open_access(config, &folder, limits.clone(), &mut registry)?;
         let lake = Lake::open(&folder.lake(), config.journal.partitions, clock.clone()).await?;
+        let lake = lake.with_cells_bytes(config.reports.cells_bytes);
 
         let progress = watch::Sender::new(Progress::default());
         let figures = LiveFigures::new(clock.clone(), &mut registry);

@@ -56,8 +56,15 @@ impl Moment {
             why_not_quicker(&made_of)
         };
         let why_not = why_not.into_iter().map(|(table, reason)| json!({"table": table, "reason": reason}));
+        let in_memory = match source {
+            Source::Rollup(view, grain) if report.attribution.is_none() => {
+                self.queries.cells_in_memory(&self.view.rollups, (view, grain), &made_of).is_some()
+            }
+            _ => false,
+        };
         Ok(json!({
             "source": source.name(),
+            "in_memory": in_memory,
             "why_not": why_not.collect::<Vec<_>>(),
             "files": files,
             "bytes": bytes,

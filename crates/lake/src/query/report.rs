@@ -36,26 +36,16 @@ impl Queries {
         let made_of = small.as_ref().map_or(report, |small| &small.report);
         let source = if moment.then.is_some() { Source::Events } else { Source::of(made_of) };
         let asked = Asked::new(made_of);
-        let mut rows = self.source_rows(view, source, made_of)?;
-        if let Some((_, positions)) = &moment.then {
-            rows = rows.filter(is_below(positions))?;
-        }
-        let sums = match report.attribution {
-            None => rows.aggregate(asked.groups(source, made_of), asked.sums(source))?,
-            Some(booking) => self.attributed(view, rows, source, made_of, booking, &asked)?,
-        };
-        let sums = sums.limit(0, Some(GROUPS_MAX + 1))?.collect().await?;
-        let groups: usize = sums.iter().map(RecordBatch::num_rows).sum();
-        if groups > GROUPS_MAX {
-            return Err(too_many_groups());
-        }
-        let mut groups = Vec::with_capacity(groups);
-        for batch in &sums {
-            let reader = asked.read(batch, made_of)?;
-            for at in 0..batch.num_rows() {
-                groups.push(reader.group(at, made_of)?);
+        let in_memory = match (source, report.attribution) {
+            (Source::Rollup(rollup_view, grain), None) => {
+                self.groups_in_memory(&view.rollups, (rollup_view, grain), made_of, &asked).await
             }
-        }
+            _ => None,
+        };
+        let mut groups = match in_memory {
+            Some(groups) => groups?,
+            None => self.groups_in_files(moment, source, made_of, &asked).await?,
+        };
         let mut warnings = Vec::new();
         if let Some(small) = &small {
             let told = small.fold(groups);
@@ -89,6 +79,37 @@ impl Queries {
                 warnings,
             },
         })
+    }
+
+    /// The same groups by the engine.
+    async fn groups_in_files(
+        &self,
+        moment: &Moment,
+        source: Source,
+        report: &Report,
+        asked: &Asked,
+    ) -> Result<Vec<Group>> {
+        let mut rows = self.source_rows(&moment.view, source, report)?;
+        if let Some((_, positions)) = &moment.then {
+            rows = rows.filter(is_below(positions))?;
+        }
+        let sums = match report.attribution {
+            None => rows.aggregate(asked.groups(source, report), asked.sums(source))?,
+            Some(booking) => self.attributed(&moment.view, rows, source, report, booking, asked)?,
+        };
+        let sums = sums.limit(0, Some(GROUPS_MAX + 1))?.collect().await?;
+        let groups: usize = sums.iter().map(RecordBatch::num_rows).sum();
+        if groups > GROUPS_MAX {
+            return Err(too_many_groups());
+        }
+        let mut groups = Vec::with_capacity(groups);
+        for batch in &sums {
+            let reader = asked.read(batch, report)?;
+            for at in 0..batch.num_rows() {
+                groups.push(reader.group(at, report)?);
+            }
+        }
+        Ok(groups)
     }
 
     /// The rows of the planned table that the report is about.
@@ -171,6 +192,7 @@ pub(super) fn dimension_column(dimension: Dimension) -> Expr {
 }
 
 /// What is summed for a report: each base once, in a fixed order.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub bases: Vec<Base>,
     pub watches_currency: bool,
@@ -300,6 +322,11 @@ pub(super) fn whole(column: &ArrayRef, at: usize) -> Result<i64> {
     }
     let wide = column.as_primitive_opt::<Decimal128Type>().map(|numbers| numbers.value(at));
     let wide = wide.ok_or_else(|| LakeError::Damaged { what: "a sum is not a number".to_owned() })?;
+    sum_that_fits(wide)
+}
+
+/// A sum that was made with room to spare, if it is one that can be told.
+pub(super) fn sum_that_fits(wide: i128) -> Result<i64> {
     // Cells saturate at the greatest number of 64 bits, so that one that did is above this too.
     i64::try_from(wide).ok().filter(|sum| sum.unsigned_abs() < 1 << 62).ok_or_else(|| LakeError::Damaged {
         what: "amounts add up to more than can be told; ask for a shorter time".to_owned(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use serde_json::Value;
-use tally_lake::{Lake, Sql, SqlError, SqlLimits};
+use tally_lake::{EventRows, Lake, Sql, SqlError, SqlLimits};
 use tally_model::{Country, Device, Event, Format, Judged, Kind, ManualClock, Positions, Reason, Region, Verdict};
 use tally_pipeline::RollupBuilder;
 use uuid::Uuid;
@@ -39,7 +39,8 @@ pub async fn lake(folder: &Path, clicks: u64) -> (Lake, Sql) {
         let (from, upto) = (part.start, part.end);
         let rows: Vec<Judged> = part.map(judged).collect();
         let positions = |next: u64| Positions::from_offsets(vec![next]);
-        let version = lake.commit_events(&rows, &positions(from), &positions(upto)).await.unwrap();
+        let version =
+            lake.commit_events(&EventRows::from_iter(&rows), &positions(from), &positions(upto)).await.unwrap();
         let mut rollups = RollupBuilder::default();
         rows.iter().for_each(|row| rollups.add(&row.fact()));
         lake.commit_cells(version, &rollups.finish()).await.unwrap();

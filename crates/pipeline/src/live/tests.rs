@@ -15,8 +15,14 @@ fn click(at_s: i64, campaign: &str) -> Judged {
 
 fn window_of(events: &[Judged], now_s: i64) -> LiveWindow {
     let mut window = LiveWindow::default();
-    window.add(LivePart::of(events, now_s), now_s);
+    window.add(part_of(events), now_s);
     window
+}
+
+fn part_of(events: &[Judged]) -> LivePart {
+    let mut part = LivePart::default();
+    events.iter().for_each(|judged| part.add(judged));
+    part
 }
 
 #[test]
@@ -55,7 +61,7 @@ fn the_busiest_campaigns_come_first_and_the_rest_is_in_the_sums() {
 #[test]
 fn parts_of_one_second_add_up_and_what_is_outside_the_window_is_left_out() {
     let mut window = window_of(&[click(500, "c"), click(200, "c"), click(501, "c")], 500);
-    window.add(LivePart::of(&[click(500, "c")], 501), 501);
+    window.add(part_of(&[click(500, "c")]), 501);
     let view = window.view(501, 10);
     assert_eq!((view.five_minutes.received(), window.cells()), (2, 1));
     assert_eq!(window.view(499, 10).five_minutes.received(), 0, "the clock was set back");
@@ -66,7 +72,7 @@ fn campaigns_beyond_the_bound_are_still_in_the_sums() {
     let names: Vec<String> = (0..CELLS_MAX + 7).map(|nth| nth.to_string()).collect();
     let events: Vec<Judged> = names.iter().map(|name| click(1, name)).collect();
     let mut window = LiveWindow::default();
-    assert_eq!(window.add(LivePart::of(&events, 1), 1), 7);
+    assert_eq!(window.add(part_of(&events), 1), 7);
     let view = window.view(1, 1);
     assert_eq!((window.cells(), view.unnamed), (CELLS_MAX, 7));
     assert_eq!(view.minute.received(), CELLS_MAX as u64 + 7);

@@ -1,5 +1,7 @@
+use std::collections::HashSet;
+
 use proptest::prelude::*;
-use tally_model::Kind;
+use tally_model::{Cell, CellKey, Counts, Grain, Kind, bucket_start_us};
 
 use super::*;
 
@@ -28,7 +30,7 @@ fn fact(kind: Kind, class: Class, occurred_at_us: i64, ad_id: &str, user: u64) -
 fn cells_of(facts: &[Fact<'_>]) -> Vec<Cell> {
     let mut builder = RollupBuilder::default();
     facts.iter().for_each(|fact| builder.add(fact));
-    builder.finish()
+    builder.finish().iter().map(|cell| cell.to_cell()).collect()
 }
 
 fn total(cells: &[Cell], grain: Grain, view: View) -> Counts {
@@ -82,6 +84,8 @@ proptest! {
         let whole = cells_of(&facts);
         let (one, two) = facts.split_at(cut.min(facts.len()));
         let parts = [cells_of(two), cells_of(one)].concat();
+        let keys: HashSet<CellKey> = whole.iter().map(|cell| cell.key.clone()).collect();
+        prop_assert_eq!(keys.len(), whole.len(), "a cell came twice");
         for grain in Grain::ALL {
             for view in View::ALL {
                 prop_assert_eq!(total(&whole, grain, view), total(&parts, grain, view));
@@ -92,7 +96,26 @@ proptest! {
 }
 
 #[test]
-fn cells_come_in_the_order_of_their_keys_whatever_order_events_came_in() {
+fn users_of_a_coarse_cell_are_those_of_its_hours_each_once() {
+    let hour_us = 3_600_000_000;
+    let facts: Vec<_> = (0..600)
+        .map(|n| fact(Kind::Click, Class::Counted, n % 50 * hour_us, ["a", "b"][n as usize % 2], n as u64 % 200))
+        .collect();
+    let cells = cells_of(&facts);
+    let users = |grain: Grain, view: View, ad: Option<&str>| -> Vec<i64> {
+        let cells = cells.iter().filter(|cell| cell.key.grain == grain && cell.key.view == view);
+        let cells = cells.filter(|cell| ad.is_none() || cell.key.values[0].as_deref() == ad);
+        cells.map(|cell| cell.users.as_ref().unwrap().estimate().round() as i64).collect()
+    };
+    assert_eq!(users(Grain::Month, View::Campaign, Some("a")), [100]);
+    assert_eq!(users(Grain::Month, View::Geo, None), [200]);
+    assert_eq!(users(Grain::Day, View::Geo, None), [96, 96, 8], "fifty hours are two days and two hours");
+    assert_eq!(users(Grain::Hour, View::Geo, None), [4; 50]);
+    assert!(cells.iter().all(|cell| cell.key.grain != Grain::Minute || cell.users.is_none()));
+}
+
+#[test]
+fn equal_facts_give_equal_cells_in_whatever_order_they_came_in() {
     let mut facts = Vec::new();
     for (ad_id, country) in [("z", Some("US")), ("b", None), ("a", Some("DE")), ("", Some("FR"))] {
         for minute in [9, 3, 61, 100_000] {
@@ -101,9 +124,12 @@ fn cells_come_in_the_order_of_their_keys_whatever_order_events_came_in() {
             facts.push(Fact { country, campaign_id: "a", ..fact(Kind::Click, Class::Duplicate, at_us, ad_id, 1) });
         }
     }
-    let cells = cells_of(&facts);
-    assert!(cells.is_sorted_by(|one, next| one.key < next.key));
+    let told = |facts: &[Fact<'_>]| {
+        let cells = cells_of(facts);
+        let told = |cell: &Cell| (cell.key.clone(), cell.counts, cell.users.as_ref().map(tally_model::Users::to_bytes));
+        cells.iter().map(told).collect::<Vec<_>>()
+    };
+    let before = told(&facts);
     facts.reverse();
-    let keys = |cells: &[Cell]| cells.iter().map(|cell| cell.key.clone()).collect::<Vec<_>>();
-    assert_eq!(keys(&cells_of(&facts)), keys(&cells));
+    assert_eq!(told(&facts), before);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tally_journal::Journal;
-use tally_model::Clock;
+use tally_model::{Class, Clock, Kind};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -26,8 +26,8 @@ pub struct Committing<S> {
 
 impl<S: Sink> Committing<S> {
     /// Commits the events and then their cells, and lets the journal go as far as both are in.
-    pub async fn commit(&mut self, due: &Due) -> Result<(), PipelineError> {
-        if !due.batch.events.is_empty() {
+    pub async fn commit(&mut self, due: &Due<S::Rows>) -> Result<(), PipelineError> {
+        if due.batch.events() > 0 {
             let started = self.clock.elapsed();
             let version = retrying(&self.metrics, async || self.sink.commit_events(&due.batch).await).await?;
             retrying(&self.metrics, async || self.sink.commit_cells(version, &due.batch.cells).await).await?;
@@ -45,13 +45,18 @@ impl<S: Sink> Committing<S> {
         Ok(())
     }
 
-    fn observe(&self, batch: &Batch, elapsed: Duration) {
+    fn observe(&self, batch: &Batch<S::Rows>, elapsed: Duration) {
         self.metrics.commits.inc();
         self.metrics.commit_seconds.observe(elapsed.as_secs_f64());
-        self.metrics.batch_events.observe(batch.events.len() as f64);
-        for judged in &batch.events {
-            let labels = VerdictLabels { kind: judged.event.kind.as_str(), class: judged.verdict.class().as_str() };
-            self.metrics.verdicts.get_or_create(&labels).inc();
+        self.metrics.batch_events.observe(batch.events() as f64);
+        for kind in Kind::ALL {
+            for class in Class::ALL {
+                let count = batch.counts.of(kind, class);
+                if count > 0 {
+                    let labels = VerdictLabels { kind: kind.as_str(), class: class.as_str() };
+                    self.metrics.verdicts.get_or_create(&labels).inc_by(count);
+                }
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The first stage: reads the journal and judges, until a batch is due.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hashbrown::HashSet;
 use tally_journal::{Journal, Reader, Stored};
 use tally_model::{Clock, Device, Event, Judged, Positions, Reason, Region, StandIn, Verdict, stand_in};
 use tracing::error;
@@ -12,7 +12,7 @@ use tracing::error;
 use super::{PipelineError, PipelineSettings};
 use crate::agents::Agents;
 use crate::poison::{read_record, verdict_by};
-use crate::{Arrival, Batch, Dedup, DoubleClicks, PersonsClick, PipelineMetrics, RollupBuilder, Sighted, judge};
+use crate::{Arrival, Batch, Dedup, DoubleClicks, PersonsClick, PipelineMetrics, RollupBuilder, Rows, Sighted, judge};
 
 const READ_RECORDS: usize = 8_192;
 /// Bytes of records in a batch, which take about five times that in memory until they are committed.
@@ -28,8 +28,8 @@ const SECOND_US: i64 = 1_000_000;
 const EARLIEST_S: i64 = 946_684_800;
 
 /// A batch whose time has come.
-pub struct Due {
-    pub batch: Batch,
+pub struct Due<R> {
+    pub batch: Batch<R>,
     /// Every event acknowledged before this instant is in this batch or an earlier one.
     pub watermark_us: i64,
 }
@@ -40,7 +40,7 @@ pub(super) struct Memory {
     pub clicks: DoubleClicks,
 }
 
-pub struct Judging {
+pub struct Judging<R> {
     reader: Box<dyn Reader>,
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
@@ -52,27 +52,33 @@ pub struct Judging {
     position: Positions,
     watermark_us: i64,
     horizon: Horizon,
-    open: OpenBatch,
+    open: OpenBatch<R>,
     /// Why nothing follows what was given.
     ended: Option<PipelineError>,
 }
 
 /// A record that is an event.
-struct Readable {
-    record: Stored,
-    event: Event,
+struct Readable<'a> {
+    record: &'a Stored,
+    event: Event<&'a str>,
     device: Device,
 }
 
 /// What was judged since the last batch.
 #[derive(Default)]
-struct OpenBatch {
-    batch: Batch,
+struct OpenBatch<R> {
+    batch: Batch<R>,
     rollups: RollupBuilder,
     size: BatchSize,
     /// When its first read came back, by [`Clock::elapsed`].
     since: Option<Duration>,
     undecodable: u64,
+}
+
+impl<R: Rows> OpenBatch<R> {
+    fn from(from: Positions) -> Self {
+        Self { batch: Batch { from, ..Batch::default() }, ..Self::default() }
+    }
 }
 
 /// Where the journal ended at some instant: once we have read up to there, we have all that was acknowledged before it.
@@ -89,7 +95,7 @@ impl Horizon {
     }
 }
 
-impl Judging {
+impl<R: Rows> Judging<R> {
     pub(super) fn new(
         journal: Arc<dyn Journal>,
         clock: Arc<dyn Clock>,
@@ -108,7 +114,7 @@ impl Judging {
             metrics,
             memory,
             agents: Agents::default(),
-            open: OpenBatch { batch: Batch { from: position.clone(), ..Batch::default() }, ..OpenBatch::default() },
+            open: OpenBatch::from(position.clone()),
             position,
             watermark_us: 0,
             ended: None,
@@ -123,7 +129,7 @@ impl Judging {
     /// Reads once, waiting so long for the first record, and judges what came. Gives a batch if one is due; an empty one tells
     /// only how far the figures are. Where the journal ended, what was judged before that is given first, and the reason with the
     /// next call.
-    pub fn step(&mut self, wait: Duration) -> Result<Option<Due>, PipelineError> {
+    pub fn step(&mut self, wait: Duration) -> Result<Option<Due<R>>, PipelineError> {
         if let Some(error) = self.ended.take() {
             return Err(error);
         }
@@ -133,7 +139,7 @@ impl Judging {
         self.move_watermark();
         let now = self.clock.elapsed();
         let waited = now.saturating_sub(*self.open.since.get_or_insert(now));
-        let events = self.open.batch.events.len();
+        let events = self.open.batch.events();
         let is_full = events >= self.settings.commit_events_max || self.open.size.is_full();
         let is_due = is_full || waited >= self.commit_after() || self.ended.is_some() || events == 0;
         Ok(is_due.then(|| self.close_batch()))
@@ -146,15 +152,16 @@ impl Judging {
     }
 
     fn read(&mut self, wait: Duration) -> Result<(), PipelineError> {
-        let room = self.settings.commit_events_max.saturating_sub(self.open.batch.events.len()).min(READ_RECORDS);
-        let mut readable = Vec::new();
-        for record in self.reader.read(room, wait)? {
+        let room = self.settings.commit_events_max.saturating_sub(self.open.batch.events()).min(READ_RECORDS);
+        let records = self.reader.read(room, wait)?;
+        let mut readable = Vec::with_capacity(records.len());
+        for record in &records {
             match read_record(&record.bytes, &mut self.agents) {
                 Ok((event, device)) => readable.push(Readable { record, event, device }),
                 Err(why) => {
                     // In the order of the log: its time is that of the records before it.
                     self.judge_all(std::mem::take(&mut readable))?;
-                    self.quarantine(&record, &why);
+                    self.quarantine(record, &why);
                 }
             }
         }
@@ -164,7 +171,7 @@ impl Judging {
     }
 
     /// Decides on ids many at a time, since looking one up waits for memory.
-    fn judge_all(&mut self, records: Vec<Readable>) -> Result<(), PipelineError> {
+    fn judge_all(&mut self, records: Vec<Readable<'_>>) -> Result<(), PipelineError> {
         let arrivals: Vec<Arrival> = records
             .iter()
             .map(|Readable { record, event, .. }| Arrival {
@@ -181,7 +188,7 @@ impl Judging {
         Ok(())
     }
 
-    fn judge(&mut self, record: Readable, Sighted { is_first, judged_at_s }: Sighted) {
+    fn judge(&mut self, record: Readable<'_>, Sighted { is_first, judged_at_s }: Sighted) {
         let Readable { record, event, device } = record;
         let Memory { clicks, .. } = &mut self.memory;
         clicks.move_on_to(judged_at_s);
@@ -191,8 +198,8 @@ impl Judging {
         if let (Some(click), Verdict::Counted) = (click, verdict) {
             clicks.counted(&click, judged_at_s);
         }
-        let Stored { partition, offset, .. } = record;
-        self.take(Judged { partition, offset, judged_at_s, event, device, verdict }, record.bytes.len());
+        let Stored { partition, offset, ref bytes } = *record;
+        self.take(&Judged { partition, offset, judged_at_s, event, device, verdict }, bytes.len());
     }
 
     /// A row for a record that is no event: the log goes on after it, and every offset is accounted for.
@@ -209,21 +216,22 @@ impl Judging {
         clicks.move_on_to(judged_at_s);
         let event = stand_in(StandIn { partition, offset, at_us: judged_at_s * SECOND_US, bytes, why });
         let verdict = Verdict::Not(Reason::Undecodable);
-        let judged = Judged { partition, offset, judged_at_s, event, device: Device::NONE, verdict };
-        self.take(judged, bytes.len());
+        let event = event.map(String::as_str);
+        self.take(&Judged { partition, offset, judged_at_s, event, device: Device::NONE, verdict }, bytes.len());
     }
 
     /// One more row of the open batch.
-    fn take(&mut self, judged: Judged, record_bytes: usize) {
+    fn take(&mut self, judged: &Judged<&str>, record_bytes: usize) {
+        let fact = judged.fact();
         self.position.advance(judged.partition, judged.offset + 1);
         self.open.size.add(&judged.event, record_bytes);
-        self.open.rollups.add(&judged.fact());
-        self.open.batch.events.push(judged);
+        self.open.rollups.add(&fact);
+        self.open.batch.counts.add_fact(&fact);
+        self.open.batch.rows.add(judged);
     }
 
-    fn close_batch(&mut self) -> Due {
-        let next =
-            OpenBatch { batch: Batch { from: self.position.clone(), ..Batch::default() }, ..OpenBatch::default() };
+    fn close_batch(&mut self) -> Due<R> {
+        let next = OpenBatch::from(self.position.clone());
         let OpenBatch { mut batch, rollups, .. } = std::mem::replace(&mut self.open, next);
         batch.upto = self.position.clone();
         batch.cells = rollups.finish();
@@ -248,7 +256,7 @@ struct BatchSize {
 }
 
 impl BatchSize {
-    fn add(&mut self, event: &Event, record_bytes: usize) {
+    fn add<T>(&mut self, event: &Event<T>, record_bytes: usize) {
         self.record_bytes += record_bytes;
         self.days_and_regions.insert((event.occurred_at_us.div_euclid(DAY_US), event.region));
     }

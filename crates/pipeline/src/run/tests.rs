@@ -5,8 +5,8 @@ use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use tally_journal::{DiskJournal, DiskOptions, MemoryJournal, Record};
 use tally_model::{
-    Cell, Class, Event, Fact, Grain, Judged, Kind, ManualClock, Reason, Verdict, View, encode_record, partition_of,
-    record_kept,
+    Cell, Cells, Class, Event, Fact, Grain, Judged, Kind, ManualClock, Reason, Verdict, View, encode_record,
+    partition_of, record_kept,
 };
 use uuid::Uuid;
 
@@ -63,6 +63,8 @@ fn away<T>() -> Result<T, SinkError> {
 }
 
 impl Sink for TestSink {
+    type Rows = Vec<Judged>;
+
     fn committed(&self) -> Positions {
         self.store().committed.clone()
     }
@@ -85,7 +87,7 @@ impl Sink for TestSink {
         Ok(times.into_iter().collect())
     }
 
-    async fn commit_events(&mut self, batch: &Batch) -> Result<i64, SinkError> {
+    async fn commit_events(&mut self, batch: &Batch<Self::Rows>) -> Result<i64, SinkError> {
         if self.fault(Fault::BeforeEvents) {
             return away();
         }
@@ -94,13 +96,13 @@ impl Sink for TestSink {
         if store.committed == batch.upto {
             return Ok(latest);
         }
-        store.versions.insert(latest + 1, batch.events.clone());
+        store.versions.insert(latest + 1, batch.rows.clone());
         store.committed = batch.upto.clone();
         drop(store);
         if self.fault(Fault::AnswerLost) { away() } else { Ok(latest + 1) }
     }
 
-    async fn commit_cells(&mut self, version: i64, cells: &[Cell]) -> Result<(), SinkError> {
+    async fn commit_cells(&mut self, version: i64, cells: &Cells) -> Result<(), SinkError> {
         if self.fault(Fault::BeforeCells) {
             return away();
         }
@@ -110,7 +112,7 @@ impl Sink for TestSink {
         let mut store = self.store();
         if store.counted < version {
             store.counted = version;
-            store.cells.extend(cells.iter().cloned());
+            store.cells.extend(cells.iter().map(|cell| cell.to_cell()));
         }
         Ok(())
     }

@@ -68,6 +68,18 @@ pub enum BenchCommand {
         #[arg(long, default_value_t = 4)]
         concurrency: u16,
     },
+    /// Reports over HTTP on the events of a data folder: alone, and on 1, 50 and 1,000 connections while events come in
+    Reports {
+        /// The data folder; the bench adds events to it
+        #[arg(long, value_name = "DIR", default_value = "./tally-data")]
+        data: PathBuf,
+        /// Events a second that come in meanwhile
+        #[arg(long, default_value_t = 10_000)]
+        rate: u32,
+        /// How long each round lasts
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
     /// Ten questions in SQL over the raw events of a data folder, beside DuckDB on the same files
     Sql {
         /// The data folder

@@ -11,6 +11,7 @@ mod load;
 mod nginx;
 mod overload;
 mod pipeline;
+mod reports;
 mod sql;
 
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
             overload::run(overload::Options { time, clicks_per_second, behind_bytes }).await
         }
         BenchCommand::Pipeline { events, concurrency } => pipeline::run(events, concurrency).await,
+        BenchCommand::Reports { data, rate, seconds } => {
+            reports::run(reports::Options { data, events_per_second: rate, time: Duration::from_secs(seconds) }).await
+        }
         BenchCommand::Sql { data, python, rounds } => sql::run(sql::Options { data, python, rounds }).await,
     }
 }

@@ -6,16 +6,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use tally_api::{Freshness, Moment, Query, QueryError, SqlQuestion, Table};
-use tally_lake::{FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimits, WantedSightings, encode_answer};
+use tally_lake::{
+    EventRows, FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimits, WantedSightings, encode_answer,
+};
 use tally_model::analysis::{
     Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Percentiles, PercentilesAnswer, Sample, SampleAnswer,
 };
 use tally_model::report::{Answer, Report};
 use tally_model::{
-    Cell, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Life, Listed, Page, Partition,
-    Positions, Quarantined, Reason,
+    Cells, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Judged, Life, Listed, Page,
+    Partition, Positions, Quarantined, Reason,
 };
-use tally_pipeline::{Batch, LivePart, PersonsClick, Progress, Sighting, Sink, SinkError, Wanted};
+use tally_pipeline::{Batch, LivePart, PersonsClick, Progress, Rows, Sighting, Sink, SinkError, Wanted};
 use tokio::sync::watch;
 
 use super::live::LiveFigures;
@@ -45,7 +47,23 @@ fn sink_error(error: LakeError) -> SinkError {
     }
 }
 
+/// What a batch adds to the lake, and to the live figures.
+#[derive(Default)]
+pub(crate) struct SinkRows {
+    events: EventRows,
+    live: LivePart,
+}
+
+impl Rows for SinkRows {
+    fn add(&mut self, judged: &Judged<&str>) {
+        self.events.add(judged);
+        self.live.add(judged);
+    }
+}
+
 impl Sink for LakeSink {
+    type Rows = SinkRows;
+
     fn committed(&self) -> Positions {
         self.committed.clone()
     }
@@ -69,14 +87,15 @@ impl Sink for LakeSink {
         self.lake.sightings(wanted, &mut each).await.map_err(sink_error)
     }
 
-    async fn commit_events(&mut self, batch: &Batch) -> Result<i64, SinkError> {
-        let version = self.lake.commit_events(&batch.events, &batch.from, &batch.upto).await.map_err(sink_error)?;
+    async fn commit_events(&mut self, batch: &Batch<SinkRows>) -> Result<i64, SinkError> {
+        let version =
+            self.lake.commit_events(&batch.rows.events, &batch.from, &batch.upto).await.map_err(sink_error)?;
         self.committed = batch.upto.clone();
-        self.uncounted = self.live.as_ref().map(|live| live.part(&batch.events)).unwrap_or_default();
+        self.uncounted = self.live.as_ref().map(|_| batch.rows.live.clone()).unwrap_or_default();
         Ok(version)
     }
 
-    async fn commit_cells(&mut self, version: i64, cells: &[Cell]) -> Result<(), SinkError> {
+    async fn commit_cells(&mut self, version: i64, cells: &Cells) -> Result<(), SinkError> {
         self.lake.commit_cells(version, cells).await.map_err(sink_error)?;
         let counted = std::mem::take(&mut self.uncounted);
         if let Some(live) = &self.live {

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tally_api::{Frame, Live};
-use tally_model::{Class, Clock, Counts, Judged, Kind};
+use tally_model::{Class, Clock, Counts, Kind};
 use tally_pipeline::{LIVE_WINDOW_S, LivePart, LiveView, LiveWindow, Progress};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -52,11 +52,6 @@ impl LiveFigures {
 
     pub fn is_watched(&self) -> Arc<AtomicBool> {
         self.is_watched.clone()
-    }
-
-    /// What these events will add once they are committed.
-    pub fn part(&self, events: &[Judged]) -> LivePart {
-        LivePart::of(events, self.now_s())
     }
 
     pub fn add(&self, part: LivePart) {

@@ -26,6 +26,7 @@ pub(crate) struct Maintenance {
     files: Family<TableLabel, Gauge>,
     rows: Family<TableLabel, Gauge>,
     bytes: Family<TableLabel, Gauge>,
+    cells_bytes: Gauge,
     compactions: Family<TableLabel, Counter>,
     failures: Counter,
 }
@@ -38,6 +39,7 @@ impl Maintenance {
             files: Family::default(),
             rows: Family::default(),
             bytes: Family::default(),
+            cells_bytes: Gauge::default(),
             compactions: Family::default(),
             failures: Counter::default(),
         };
@@ -45,6 +47,7 @@ impl Maintenance {
         registry.register("files", "Data files of the current version", maintenance.files.clone());
         registry.register("rows", "Rows of the current version", maintenance.rows.clone());
         registry.register("size_bytes", "Bytes of the current version's data files", maintenance.bytes.clone());
+        registry.register("cells_bytes", "Memory of cells that reports add up", maintenance.cells_bytes.clone());
         registry.register("compactions", "Runs that merged files", maintenance.compactions.clone());
         registry.register("maintenance_failures", "Rounds of maintenance that failed", maintenance.failures.clone());
         maintenance
@@ -100,6 +103,7 @@ impl Maintenance {
     }
 
     fn measure(&self) {
+        self.cells_bytes.set(i64::try_from(self.lake.cells_bytes()).unwrap_or(i64::MAX));
         for size in self.lake.view().sizes() {
             let label = TableLabel { table: size.name };
             let set = |gauge: &Family<TableLabel, Gauge>, value: u64| {

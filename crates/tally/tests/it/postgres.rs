@@ -320,3 +320,21 @@ fn drivers_and_bi_tools_ask_as_they_do() {
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("all fine"), "{}", said(&output));
 }
+
+/// PostgreSQL's driver for Java, where Debian puts it.
+const JDBC: &str = "/usr/share/java/postgresql.jar";
+
+#[test]
+fn jdbc_asks_and_shows_what_there_is() {
+    let has_java = Command::new("java").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !has_java || !std::path::Path::new(JDBC).exists() {
+        eprintln!("SKIPPED: there is no Java with JDBC; install default-jdk-headless and libpostgresql-jdbc-java");
+        return;
+    }
+    let postgres = Postgres::counted(3_000, &[]);
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/Postgres.java");
+    let url = format!("jdbc:postgresql://127.0.0.1:{}/tally", postgres.port);
+    let output = Command::new("java").args(["-cp", JDBC, program, &url]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("all fine"), "{}", said(&output));
+}

@@ -157,13 +157,7 @@ impl Figures {
     fn of(rounds: &[Round]) -> Self {
         let over = |of: &dyn Fn(&Round) -> f64| median(&mut rounds.iter().map(of).collect::<Vec<_>>());
         let answered = |round: &Round| round.done.latencies_us.len() as f64;
-        let quantile_ms = |part: f64| {
-            over(&|round| {
-                let sorted = &round.done.latencies_us;
-                let at = ((sorted.len() as f64 * part) as usize).min(sorted.len() - 1);
-                f64::from(sorted[at]) / 1_000.0
-            })
-        };
+        let quantile_ms = |part: f64| over(&|round| round.done.quantile_ms(part));
         Self {
             per_second: over(&|round| answered(round) / round.done.elapsed.as_secs_f64()),
             all_us: over(&|round| round.cpu.all_s * 1e6 / answered(round)),

@@ -19,6 +19,8 @@ pub(super) struct ServerProcess {
     pub is_parent: bool,
     pub address: SocketAddr,
     pub data: PathBuf,
+    /// Whether the folder was there before, and stays.
+    keeps_data: bool,
 }
 
 impl ServerProcess {
@@ -29,13 +31,15 @@ impl ServerProcess {
 
     /// The same with settings by their names in the environment.
     pub async fn start_with(settings: &[(&str, String)]) -> Result<Self> {
-        let server = Self::spawn("serve", |command, address, data| {
-            command
-                .args(["serve", "--listen", &address.to_string(), "--data"])
-                .arg(data)
-                .env("TALLY__LOG__LEVEL", "error")
-                .envs(settings.iter().map(|(name, value)| (name, value)));
-        })?;
+        let server = Self::spawn("serve", |command, address, data| serve(command, address, data, settings))?;
+        server.wait_until("/readyz").await
+    }
+
+    /// The same on a folder that has events already.
+    pub async fn start_on(folder: &Path, settings: &[(&str, String)]) -> Result<Self> {
+        let mut server = Self::spawn("serve", |command, address, _| serve(command, address, folder, settings))?;
+        let _ = fs::remove_dir_all(&server.data);
+        (server.data, server.keeps_data) = (folder.to_owned(), true);
         server.wait_until("/readyz").await
     }
 
@@ -64,7 +68,7 @@ impl ServerProcess {
         fs::create_dir_all(&data)?;
         arguments(command, address, &data);
         let child = command.stdout(Stdio::null()).spawn().context("cannot start the server")?;
-        Ok(Self { child, is_parent: false, address, data })
+        Ok(Self { child, is_parent: false, address, data, keeps_data: false })
     }
 
     pub async fn wait_until(self, path: &str) -> Result<Self> {
@@ -130,12 +134,24 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        if !self.is_parent || Command::new("kill").arg(self.child.id().to_string()).status().is_err() {
+        let asks = self.is_parent || self.keeps_data;
+        if !asks || Command::new("kill").arg(self.child.id().to_string()).status().is_err() {
             let _ = self.child.kill();
         }
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.data);
+        if !self.keeps_data {
+            let _ = fs::remove_dir_all(&self.data);
+        }
     }
+}
+
+fn serve(command: &mut Command, address: SocketAddr, data: &Path, settings: &[(&str, String)]) {
+    command
+        .args(["serve", "--listen", &address.to_string(), "--data"])
+        .arg(data)
+        .env("TALLY__LOG__LEVEL", "error")
+        .env("TALLY__POSTGRES__LISTEN", "")
+        .envs(settings.iter().map(|(name, value)| (name, value)));
 }
 
 /// Bytes of all files below a folder.

@@ -6,6 +6,10 @@ use anyhow::{Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// What fits for sure; longer answers make room as they come.
+const ANSWER_BYTES: usize = 4_096;
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
 pub(super) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -15,7 +19,7 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: vec![0; 4_096] })
+        Ok(Self { stream, buffer: vec![0; ANSWER_BYTES] })
     }
 
     /// Sends a whole request and reads the whole answer; gives its status.
@@ -23,7 +27,10 @@ impl Connection {
         self.stream.write_all(request).await?;
         let mut filled = 0;
         loop {
-            ensure!(filled < self.buffer.len(), "the answer is longer than expected");
+            if filled == self.buffer.len() {
+                ensure!(filled < ANSWER_BYTES_MAX, "the answer is longer than expected");
+                self.buffer.resize(2 * filled, 0);
+            }
             let n = self.stream.read(&mut self.buffer[filled..]).await?;
             ensure!(n > 0, "the server closed the connection");
             filled += n;

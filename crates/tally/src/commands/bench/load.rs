@@ -68,6 +68,14 @@ pub(super) struct Done {
     pub latencies_us: Vec<u32>,
 }
 
+impl Done {
+    /// The time that this part of all took at most, 1 being the longest.
+    pub fn quantile_ms(&self, part: f64) -> f64 {
+        let at = ((self.latencies_us.len() as f64 * part) as usize).min(self.latencies_us.len().saturating_sub(1));
+        self.latencies_us.get(at).map_or(f64::NAN, |us| f64::from(*us) / 1_000.0)
+    }
+}
+
 impl Load {
     /// Runs on threads of its own, one a core, as the server's do: nothing of the generator is woken across cores.
     pub fn run(self, requests: &Arc<Requests>) -> Result<Done> {

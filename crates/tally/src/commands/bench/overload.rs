@@ -48,7 +48,7 @@ pub(super) async fn run(options: Options) -> Result<()> {
     let server = ServerProcess::start_with(&[("TALLY__JOURNAL__BEHIND_BYTES", behind_bytes.to_string())]).await?;
     let address = server.address;
     let flood = Arc::new(Flood::default());
-    let (batch, clicks) = (batch_request(address)?, click_requests(address)?);
+    let (batch, clicks) = (batch_request(address, BATCH_EVENTS)?, click_requests(address)?);
     let senders = start_flood(&flood, address, batch);
 
     tokio::time::sleep(TOP_RATE_TIME).await;
@@ -80,10 +80,7 @@ pub(super) async fn run(options: Options) -> Result<()> {
     let seconds = clicked.elapsed.as_secs_f64();
     ensure_counted(&server, accepted, clicks).await?;
 
-    let quantile_ms = |part: f64| {
-        let at = ((clicks as f64 * part) as usize).min(clicked.latencies_us.len() - 1);
-        f64::from(clicked.latencies_us[at]) / 1_000.0
-    };
+    let quantile_ms = |part: f64| clicked.quantile_ms(part);
     say(format!("{} s of overload, {SENDERS} senders of {BATCH_EVENTS} impressions a batch", time.as_secs()));
     say(format!("offered          {:>12} events/s", grouped((offered as f64 / seconds) as i64)));
     say(format!(
@@ -111,9 +108,9 @@ pub(super) async fn run(options: Options) -> Result<()> {
 }
 
 /// One batch of impressions without ids, so that each time it is sent it is other events.
-fn batch_request(address: SocketAddr) -> Result<Vec<u8>> {
+pub(super) fn batch_request(address: SocketAddr, count: usize) -> Result<Vec<u8>> {
     let mut lines = Vec::new();
-    for line in events(BATCH_EVENTS, "impression")? {
+    for line in events(count, "impression")? {
         lines.extend_from_slice(line.to_string().as_bytes());
         lines.push(b'\n');
     }

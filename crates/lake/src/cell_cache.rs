@@ -1,0 +1,161 @@
+//! The cells of files in memory, for reports that are asked again and again and for the time that is under way: adding up some
+//! thousand of them takes less than planning a query. Bounded; what is not there is read from the files.
+//!
+//! A file never changes and has a name of its own for all time, so that nothing here can be out of date.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::array::RecordBatch;
+use object_store::ObjectStore;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use tally_model::{Cells, Grain, TextNumber, View};
+use tracing::warn;
+
+use crate::error::Result;
+use crate::files::read_file;
+use crate::rollups;
+
+/// Files that the cache is made for; more fit where they are small.
+const FILES: usize = 1_000;
+/// A file as a commit leaves it that has more cells is not kept for what may be asked: a past is being loaded.
+const FRESH_CELLS_MAX: usize = 100_000;
+/// About what a cell takes in memory, to know it before a file is read.
+const CELL_BYTES: u64 = 150;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct CellCache(Arc<Shared>);
+
+struct Shared {
+    files: Cache<String, Arc<FileCells>, ByBytes>,
+    bytes_max: u64,
+    /// Whether files are being read: one after the other, so that questions have the processors.
+    is_loading: AtomicBool,
+}
+
+/// All cells of a file.
+#[derive(Debug)]
+pub(crate) struct FileCells(Vec<Slot>);
+
+/// The cells of one grain and view, those of a campaign together.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub grain: Grain,
+    pub view: View,
+    pub cells: Cells,
+    /// Campaigns by name, each with where its cells begin; they end where the next one's begin.
+    campaigns: Vec<(TextNumber, usize)>,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<String, Arc<FileCells>> for ByBytes {
+    fn weight(&self, path: &String, file: &Arc<FileCells>) -> u64 {
+        (path.len() + file.bytes()) as u64
+    }
+}
+
+impl CellCache {
+    /// Keeps about this much; with 0, nothing.
+    pub fn new(bytes_max: u64) -> Self {
+        let files = Cache::with_weighter(FILES, bytes_max, ByBytes);
+        Self(Arc::new(Shared { files, bytes_max, is_loading: AtomicBool::new(false) }))
+    }
+
+    pub fn get(&self, path: &str) -> Option<Arc<FileCells>> {
+        self.0.files.get(path)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.0.files.weight()
+    }
+
+    /// Takes in what a commit has just written.
+    pub fn add_fresh(&self, path: &str, rows: &RecordBatch) {
+        if self.0.bytes_max > 0 && rows.num_rows() <= FRESH_CELLS_MAX {
+            self.add(path, rows);
+        }
+    }
+
+    /// Takes in a file. One that cannot be read as cells is left to whoever asks the file itself.
+    pub fn add(&self, path: &str, rows: &RecordBatch) {
+        match FileCells::of(std::slice::from_ref(rows)) {
+            Ok(file) => self.0.files.insert(path.to_owned(), Arc::new(file)),
+            Err(error) => warn!(%error, path, "the cells of a file are not kept in memory"),
+        }
+    }
+
+    /// Whether files with so many cells may be in memory together.
+    pub fn has_room_for(&self, cells: usize) -> bool {
+        (cells as u64).saturating_mul(CELL_BYTES) <= self.0.bytes_max / 2
+    }
+
+    /// Reads files in the background, for the next one who asks.
+    pub fn load(&self, store: Arc<dyn ObjectStore>, paths: Vec<String>) {
+        if self.0.is_loading.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let cache = self.clone();
+        tokio::spawn(async move {
+            for path in paths {
+                if let Err(error) = cache.load_one(&store, &path).await {
+                    // Swept meanwhile, or damaged: whoever asks the file is told.
+                    warn!(%error, path, "the cells of a file are not kept in memory");
+                }
+            }
+            cache.0.is_loading.store(false, Ordering::Release);
+        });
+    }
+
+    async fn load_one(&self, store: &Arc<dyn ObjectStore>, path: &str) -> Result<()> {
+        let rows = read_file(store, path, None).await?;
+        let file = tokio::task::spawn_blocking(move || FileCells::of(&rows)).await;
+        let file = crate::error::Doing::doing(file, "read cells")??;
+        self.0.files.insert(path.to_owned(), Arc::new(file));
+        Ok(())
+    }
+}
+
+impl FileCells {
+    fn of(rows: &[RecordBatch]) -> Result<Self> {
+        let (texts, slots) = rollups::decode(rows)?;
+        let texts = Arc::new(texts);
+        let slot = |(grain, view, cells): (Grain, View, Cells)| Slot::new(grain, view, cells.with_texts(&texts));
+        Ok(Self(slots.into_iter().map(slot).collect()))
+    }
+
+    pub fn slot(&self, grain: Grain, view: View) -> Option<&Slot> {
+        self.0.iter().find(|slot| (slot.grain, slot.view) == (grain, view))
+    }
+
+    fn bytes(&self) -> usize {
+        let texts = self.0.first().map_or(0, |slot| slot.cells.texts().bytes());
+        texts + self.0.iter().map(|slot| slot.cells.bytes() + slot.campaigns.len() * 16).sum::<usize>()
+    }
+}
+
+impl Slot {
+    fn new(grain: Grain, view: View, cells: Cells) -> Self {
+        let mut campaigns: Vec<(TextNumber, usize)> = Vec::new();
+        for at in 0..cells.len() {
+            let campaign = cells.key(at).campaign;
+            if campaigns.last().is_none_or(|(last, _)| *last != campaign) {
+                campaigns.push((campaign, at));
+            }
+        }
+        Self { grain, view, cells, campaigns }
+    }
+
+    /// The cells of a campaign, or of all.
+    pub fn places(&self, campaign: Option<&str>) -> impl Iterator<Item = usize> {
+        let number = campaign.map(|campaign| self.cells.texts().find(campaign));
+        let runs = self.campaigns.iter().enumerate().filter(move |(_, (of, _))| match number {
+            None => true,
+            Some(number) => number == Some(*of),
+        });
+        runs.flat_map(|(at, (_, from))| *from..self.campaigns.get(at + 1).map_or(self.cells.len(), |(_, from)| *from))
+    }
+}

@@ -1,0 +1,173 @@
+//! Judged events as rows of `events`, column by column while they come.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryBuilder, BooleanBuilder, Float32Builder, Int16Builder, Int32Builder, Int64Builder, ListBuilder,
+    RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::{DataType, Field};
+use tally_model::{ConversionStatus, Country, Judged, Purpose, Region, Subdivision};
+
+use crate::error::Result;
+use crate::events::{SECOND_US, date};
+use crate::files::NewFile;
+use crate::schema::EVENTS_FILE;
+
+const DAY_US: i64 = 86_400_000_000;
+
+/// The rows of a batch, by day and region: each is a file of its own.
+#[derive(Default)]
+pub struct EventRows(BTreeMap<(i64, Region), Vec<Column>>);
+
+impl EventRows {
+    pub fn add(&mut self, judged: &Judged<&str>) {
+        let day = judged.event.occurred_at_us.div_euclid(DAY_US);
+        let columns = self.0.entry((day, judged.event.region)).or_insert_with(columns);
+        columns.iter_mut().for_each(|column| column.add(judged));
+    }
+
+    /// The rows stay, in case that they are asked for again.
+    pub(crate) fn to_files(&self) -> Result<Vec<NewFile>> {
+        let file = |((day, region), columns): (&(i64, Region), &Vec<Column>)| {
+            let columns = columns.iter().map(Column::values).collect();
+            let rows = RecordBatch::try_new(EVENTS_FILE.clone(), columns)?;
+            let partition_values = vec![("event_date", date(*day)?), ("region", region.as_str().to_owned())];
+            Ok(NewFile { rows, partition_values })
+        };
+        self.0.iter().map(file).collect()
+    }
+}
+
+impl<'a> FromIterator<&'a Judged> for EventRows {
+    fn from_iter<I: IntoIterator<Item = &'a Judged>>(events: I) -> Self {
+        let mut rows = Self::default();
+        events.into_iter().for_each(|judged| rows.add(&judged.map(String::as_str)));
+        rows
+    }
+}
+
+/// A column in the making, with what goes into it of an event.
+enum Column {
+    Id(BinaryBuilder),
+    Text(StringBuilder, for<'a> fn(&'a Judged<&'a str>) -> Option<&'a str>),
+    /// Microseconds since the Unix epoch.
+    Time(TimestampMicrosecondBuilder, fn(&Judged<&str>) -> Option<i64>),
+    Number(Int64Builder, fn(&Judged<&str>) -> Option<i64>),
+    Middle(Int32Builder, fn(&Judged<&str>) -> i32),
+    Small(Int16Builder, fn(&Judged<&str>) -> i16),
+    Float(Float32Builder, fn(&Judged<&str>) -> Option<f32>),
+    Flag(BooleanBuilder, fn(&Judged<&str>) -> Option<bool>),
+    Segments(ListBuilder<StringBuilder>),
+}
+
+impl Column {
+    fn add(&mut self, judged: &Judged<&str>) {
+        match self {
+            Column::Id(ids) => ids.append_value(judged.event.id.as_bytes()),
+            Column::Text(texts, of) => texts.append_option(of(judged)),
+            Column::Time(times, of) => times.append_option(of(judged)),
+            Column::Number(numbers, of) => numbers.append_option(of(judged)),
+            Column::Middle(numbers, of) => numbers.append_value(of(judged)),
+            Column::Small(numbers, of) => numbers.append_value(of(judged)),
+            Column::Float(numbers, of) => numbers.append_option(of(judged)),
+            Column::Flag(flags, of) => flags.append_option(of(judged)),
+            Column::Segments(lists) => {
+                let segments = &judged.event.segments;
+                segments.iter().for_each(|segment| lists.values().append_value(segment));
+                lists.append(!segments.is_empty());
+            }
+        }
+    }
+
+    fn values(&self) -> ArrayRef {
+        match self {
+            Column::Id(ids) => Arc::new(ids.finish_cloned()),
+            Column::Text(texts, _) => Arc::new(texts.finish_cloned()),
+            Column::Time(times, _) => Arc::new(times.finish_cloned().with_timezone("UTC")),
+            Column::Number(numbers, _) => Arc::new(numbers.finish_cloned()),
+            Column::Middle(numbers, _) => Arc::new(numbers.finish_cloned()),
+            Column::Small(numbers, _) => Arc::new(numbers.finish_cloned()),
+            Column::Float(numbers, _) => Arc::new(numbers.finish_cloned()),
+            Column::Flag(flags, _) => Arc::new(flags.finish_cloned()),
+            Column::Segments(lists) => Arc::new(lists.finish_cloned()),
+        }
+    }
+}
+
+fn text(of: for<'a> fn(&'a Judged<&'a str>) -> Option<&'a str>) -> Column {
+    Column::Text(StringBuilder::with_capacity(0, 0), of)
+}
+
+fn time(of: fn(&Judged<&str>) -> Option<i64>) -> Column {
+    Column::Time(TimestampMicrosecondBuilder::with_capacity(0), of)
+}
+
+fn number(of: fn(&Judged<&str>) -> Option<i64>) -> Column {
+    Column::Number(Int64Builder::with_capacity(0), of)
+}
+
+fn float(of: fn(&Judged<&str>) -> Option<f32>) -> Column {
+    Column::Float(Float32Builder::with_capacity(0), of)
+}
+
+fn flag(of: fn(&Judged<&str>) -> Option<bool>) -> Column {
+    Column::Flag(BooleanBuilder::with_capacity(0), of)
+}
+
+fn segments() -> Column {
+    let element = Field::new("element", DataType::Utf8, true);
+    Column::Segments(ListBuilder::with_capacity(StringBuilder::with_capacity(0, 0), 0).with_field(element))
+}
+
+/// In the order of [`EVENTS_FILE`].
+fn columns() -> Vec<Column> {
+    vec![
+        Column::Id(BinaryBuilder::with_capacity(0, 0)),
+        text(|row| Some(row.event.kind.as_str())),
+        time(|row| Some(row.event.occurred_at_us)),
+        Column::Small(Int16Builder::with_capacity(0), |row| row.event.utc_offset_minutes),
+        time(|row| Some(row.event.received_at_us)),
+        time(|row| {
+            (row.judged_at_s != row.event.received_at_us.div_euclid(SECOND_US)).then_some(row.judged_at_s * SECOND_US)
+        }),
+        Column::Middle(Int32Builder::with_capacity(0), |row| i32::from(row.partition)),
+        number(|row| Some(row.offset as i64)),
+        text(|row| Some(row.verdict.class().as_str())),
+        text(|row| row.verdict.reason().map(|reason| reason.as_str())),
+        text(|row| Some(row.event.campaign_id)),
+        text(|row| Some(row.event.ad_id)),
+        text(|row| row.event.placement_id),
+        text(|row| row.event.publisher_id),
+        text(|row| row.event.variant),
+        number(|row| row.event.user_hash.map(|hash| hash as i64)),
+        number(|row| row.event.ip_hash.map(|hash| hash as i64)),
+        text(|row| row.event.user_agent),
+        text(|row| Some(row.device.device)),
+        text(|row| Some(row.device.os)),
+        text(|row| Some(row.device.browser)),
+        text(|row| row.event.referrer),
+        float(|row| row.event.x),
+        float(|row| row.event.y),
+        text(|row| row.event.country.as_ref().map(Country::as_str)),
+        text(|row| row.event.age_group),
+        text(|row| row.event.gender),
+        segments(),
+        number(|row| Some(row.event.cost_micros)),
+        number(|row| Some(row.event.revenue_micros)),
+        text(|row| row.event.currency),
+        text(|row| row.event.click_id),
+        text(|row| row.event.props),
+        text(|row| row.event.subdivision.as_ref().map(Subdivision::as_str)),
+        text(|row| row.event.purpose.map(Purpose::as_str)),
+        flag(|row| row.event.privacy.as_deref()?.gdpr),
+        text(|row| row.event.privacy.as_deref()?.gdpr_consent.as_deref()),
+        text(|row| row.event.privacy.as_deref()?.gpp.as_deref()),
+        text(|row| row.event.privacy.as_deref()?.gpp_sid.as_deref()),
+        text(|row| row.event.privacy.as_deref()?.us_privacy.as_deref()),
+        flag(|row| row.event.privacy.as_deref()?.gpc),
+        text(|row| row.event.txn_id),
+        text(|row| row.event.status.map(ConversionStatus::as_str)),
+    ]
+}
