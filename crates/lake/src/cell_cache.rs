@@ -19,8 +19,6 @@ use crate::rollups;
 
 /// Files that the cache is made for; more fit where they are small.
 const FILES: usize = 1_000;
-/// A file as a commit leaves it that has more cells is not kept for what may be asked: a past is being loaded.
-const FRESH_CELLS_MAX: usize = 100_000;
 /// About what a cell takes in memory, to know it before a file is read.
 const CELL_BYTES: u64 = 150;
 
@@ -73,15 +71,11 @@ impl CellCache {
         self.0.files.weight()
     }
 
-    /// Takes in what a commit has just written.
-    pub fn add_fresh(&self, path: &str, rows: &RecordBatch) {
-        if self.0.bytes_max > 0 && rows.num_rows() <= FRESH_CELLS_MAX {
-            self.add(path, rows);
-        }
-    }
-
     /// Takes in a file. One that cannot be read as cells is left to whoever asks the file itself.
     pub fn add(&self, path: &str, rows: &RecordBatch) {
+        if self.0.bytes_max == 0 {
+            return;
+        }
         match FileCells::of(std::slice::from_ref(rows)) {
             Ok(file) => self.0.files.insert(path.to_owned(), Arc::new(file)),
             Err(error) => warn!(%error, path, "the cells of a file are not kept in memory"),

@@ -11,7 +11,7 @@ use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record
 use deltalake_core::kernel::Add;
 use deltalake_core::protocol::DeltaOperation;
 use object_store::ObjectStore;
-use tally_model::{Cell, Grain, Mark, bucket_start_us};
+use tally_model::{Grain, Mark, bucket_start_us};
 use tokio::sync::Mutex;
 use tracing::debug;
 
@@ -19,7 +19,7 @@ use crate::error::{Doing, LakeError, Result};
 use crate::events::EVENTS_LAYOUT;
 use crate::files::{NewFile, read_files, write_file};
 use crate::live_file::LiveFile;
-use crate::rollups::{self, Merger, ROLLUPS_LAYOUT, Versions};
+use crate::rollups::{self, Merger, ROLLUPS_LAYOUT};
 use crate::schema::{EVENTS_FILE, ROLLUPS};
 use crate::table::Table;
 use crate::writer::Lake;
@@ -172,18 +172,24 @@ fn event_files<'a>(
     fullest(groups.into_values(), settings)
 }
 
-/// Files as commits leave them, with all grains and views; or files of one slot, of alike size.
+/// Files as commits leave them, with all grains and views; or files of one slot, of alike size. Where no group is due, a large one
+/// that is not cut into slots yet, as earlier versions left them of a past that was loaded.
 fn rollup_files<'a>(
     files: impl Iterator<Item = &'a Arc<LiveFile>>,
     settings: CompactionSettings,
 ) -> Option<Vec<Arc<LiveFile>>> {
     let mut groups: BTreeMap<_, Vec<Arc<LiveFile>>> = BTreeMap::new();
-    for file in files.filter(|file| is_small(file, settings)) {
+    let mut uncut = None;
+    for file in files {
         let slot = slot_of(file);
+        if !is_small(file, settings) {
+            uncut = uncut.or_else(|| slot.is_none().then(|| vec![file.clone()]));
+            continue;
+        }
         let tier = slot.is_some().then(|| tier(file));
         groups.entry((slot, tier)).or_default().push(file.clone());
     }
-    fullest(groups.into_values(), settings)
+    fullest(groups.into_values(), settings).or(uncut)
 }
 
 /// Grain, view and month of a file that holds only these.
@@ -241,18 +247,6 @@ fn merge_cells(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
     for batch in batches {
         merger.add(batch)?;
     }
-    into_slots(&merger.finish())
-}
-
-/// Cuts cells into slots: one file each for a grain, a view and a month.
-pub(crate) fn into_slots(cells: &[(Cell, Versions)]) -> Result<Vec<RecordBatch>> {
-    let mut slots: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (cell, versions) in cells {
-        let month = bucket_start_us(Grain::Month, cell.key.bucket_us);
-        slots.entry((cell.key.grain, cell.key.view, month)).or_default().push((cell, *versions));
-    }
-    let encode = |rows: &Vec<(&Cell, Versions)>| {
-        rollups::encode(rows.iter().map(|(cell, versions)| (cell.borrowed(), *versions)))
-    };
-    slots.values().map(encode).collect()
+    let cells = merger.finish();
+    rollups::encode_slots(cells.iter().map(|(cell, versions)| (cell.borrowed(), *versions)))
 }

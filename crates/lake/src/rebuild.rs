@@ -17,13 +17,13 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tally_model::{Cell, CellKey, Cells, Counts, Days, Fact, Grain, Mark, RebuildReport, bucket_start_us};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::compact::{MAINTENANCE, into_slots};
+use crate::compact::MAINTENANCE;
 use crate::error::{Doing, LakeError, Result};
 use crate::events::{self, Columns, FACT_COLUMNS};
 use crate::files::{NewFile, read_file, write_file};
 use crate::live_file::LiveFile;
 use crate::query::is_within_error;
-use crate::rollups::{Merger, ROLLUPS_LAYOUT, Versions, summed};
+use crate::rollups::{self, Merger, ROLLUPS_LAYOUT, Versions, summed};
 use crate::schema::ROLLUPS;
 use crate::writer::{Lake, LakeView};
 
@@ -230,7 +230,10 @@ impl Rebuild {
 
     async fn write_waiting(&mut self) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
-        let slots = tokio::task::spawn_blocking(move || into_slots(&waiting)).await.doing("cut cells into files")??;
+        let slots = tokio::task::spawn_blocking(move || {
+            rollups::encode_slots(waiting.iter().map(|(cell, versions)| (cell.borrowed(), *versions)))
+        });
+        let slots = slots.await.doing("cut cells into files")??;
         for rows in slots {
             self.write(rows).await?;
         }

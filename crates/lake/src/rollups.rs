@@ -1,5 +1,6 @@
 //! Cells as rows of `rollups`, and rows merged into fewer.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
@@ -10,6 +11,7 @@ use hashbrown::HashMap;
 use tally_model::report::Base;
 use tally_model::{
     Cell, CellKey, CellRef, Cells, Class, Counter, Counts, Dimension, Grain, Kind, NumberedKey, Texts, View,
+    bucket_start_us,
 };
 
 use crate::error::{LakeError, Result};
@@ -27,6 +29,18 @@ pub(crate) fn encode<'a>(rows: impl Iterator<Item = (CellRef<'a>, Versions)>) ->
     let mut columns = CellColumns::default();
     rows.for_each(|(cell, versions)| columns.add(&cell, versions));
     columns.finish()
+}
+
+/// The same cut into slots: a grain, a view and a month each, so that a report reads nothing else.
+pub(crate) fn encode_slots<'a>(rows: impl Iterator<Item = (CellRef<'a>, Versions)>) -> Result<Vec<RecordBatch>> {
+    let mut slots: BTreeMap<(Grain, View, i64), CellColumns> = BTreeMap::new();
+    let mut months: HashMap<i64, i64> = HashMap::new();
+    for (cell, versions) in rows {
+        let day_us = bucket_start_us(Grain::Day, cell.bucket_us);
+        let month_us = *months.entry(day_us).or_insert_with(|| bucket_start_us(Grain::Month, day_us));
+        slots.entry((cell.grain, cell.view, month_us)).or_default().add(&cell, versions);
+    }
+    slots.into_values().map(CellColumns::finish).collect()
 }
 
 /// Where the values of each view stand among the columns of dimensions.

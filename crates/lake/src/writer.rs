@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use object_store::ObjectStore;
 use tally_model::{Cells, Clock, Fact, Mark, Partition, Positions, position_mark, position_marks};
 use tokio::sync::{Mutex, watch};
@@ -28,6 +29,9 @@ use crate::table::{Table, TableSpec, TableVersion};
 
 /// The mark in `rollups`: the version of `events` up to which they are summed up.
 const COUNTED: &str = "events";
+
+/// More cells than that in one commit are no live traffic: they are not kept in memory for what may be asked.
+const FRESH_CELLS_MAX: usize = 100_000;
 
 /// [`newest_s`](crate::live_file::LiveFile::newest_s) of a file without statistics.
 const UNKNOWN_S: i64 = i64::MAX / 1_000_000;
@@ -212,12 +216,16 @@ impl Lake {
         let mut rollups = self.rollups.lock().await;
         let counted = rollups.mark(COUNTED).await?;
         if counted.is_none_or(|counted| counted < version) {
-            let rows = rollups::encode(cells.iter().map(|cell| (cell, (version, version))))?;
-            let file = NewFile { rows: rows.clone(), partition_values: Vec::new() };
+            let rows = cells.iter().map(|cell| (cell, (version, version)));
+            // Of a past that is loaded at once: cut at once, since to do so later would be to write it all again.
+            let is_large = cells.len() > FRESH_CELLS_MAX;
+            let files = if is_large { rollups::encode_slots(rows)? } else { vec![rollups::encode(rows)?] };
+            let file = |rows: &RecordBatch| NewFile { rows: rows.clone(), partition_values: Vec::new() };
+            let new_files = files.iter().map(file).collect();
             let mark = Mark { name: COUNTED.to_owned(), before: counted, after: version };
-            rollups.write_and_commit(vec![file], ROLLUPS_LAYOUT, &[mark], self.now_ms()).await?;
-            if let Some(newest) = rollups.files().last() {
-                self.cells.add_fresh(newest.path(), &rows);
+            rollups.write_and_commit(new_files, ROLLUPS_LAYOUT, &[mark], self.now_ms()).await?;
+            if let ([rows], Some(newest), false) = (files.as_slice(), rollups.files().last(), is_large) {
+                self.cells.add(newest.path(), rows);
             }
         }
         drop(rollups);

@@ -145,3 +145,29 @@ async fn what_is_not_in_memory_is_answered_from_files_and_is_there_for_the_next(
     assert_eq!(moment.answer(&report).await.unwrap().rows, cold.rows);
     assert!(tight.cells_bytes() <= 10_000, "{} bytes", tight.cells_bytes());
 }
+
+#[tokio::test]
+async fn a_past_that_is_loaded_at_once_is_cut_so_that_a_report_reads_no_more_than_its_own() {
+    let (at_once, bit_by_bit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let rows: Vec<Judged> = (0..20_000)
+        .map(|offset| {
+            let mut judged = various(offset);
+            judged.event.ad_id = format!("ad {offset}");
+            judged.event.occurred_at_us = T0_US + (offset % 2_000) as i64 * MINUTE_US;
+            judged
+        })
+        .collect();
+    let lake = open(at_once.path()).await;
+    commit(&lake, &rows).await;
+    let question = all_time(&["clicks", "impressions", "cost_micros", "users"], &["campaign_id", "day", "currency"]);
+    let request: ReportRequest = serde_json::from_value(question.clone()).unwrap();
+    let report = Report::try_from(&request).unwrap();
+    let explained = lake.queries().moment(&report).await.unwrap().explain(&report).await.unwrap();
+    assert_eq!((&explained["source"], &explained["files"]), (&json!("campaign_day"), &json!(1)), "{explained}");
+
+    let other = open(bit_by_bit.path()).await;
+    for part in rows.chunks(4_000) {
+        commit(&other, part).await;
+    }
+    assert_eq!(ask(&lake, question.clone()).await.rows, ask(&other, question).await.rows);
+}

@@ -104,9 +104,6 @@ public class Postgres {
         }
         check("a column's type " + columns, columns.get("clicks"), "int8");
         check("a column's type " + columns, columns.get("bucket"), "timestamptz");
-        try (ResultSet rows = about.getPrimaryKeys(null, "public", "events")) {
-            check("a primary key", rows.next(), false);
-        }
     }
 
     public static void main(String[] arguments) throws SQLException {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::cpu::CpuTime;
 
-const START_TIME: Duration = Duration::from_secs(30);
+const START_TIME: Duration = Duration::from_secs(120);
 
 pub(super) struct ServerProcess {
     child: Child,

@@ -176,7 +176,8 @@ impl Past {
         let (Some(first), Some(last)) = (days.first(), days.last()) else {
             bail!("the folder has no events; docs/performance.md says how to make some");
         };
-        let at_us = |day: &str| -> Result<i64> { Ok(day.parse::<Timestamp>()?.as_microsecond()) };
+        let at_us =
+            |day: &str| -> Result<i64> { Ok(format!("{day}T00:00:00Z").parse::<Timestamp>()?.as_microsecond()) };
         let mut campaigns: Vec<(String, i64)> = campaigns.into_iter().collect();
         campaigns.sort_by_key(|(name, count)| (-count, name.clone()));
         let campaigns = campaigns.into_iter().map(|(name, _)| name).take(100).collect();
