@@ -170,10 +170,12 @@ impl Merger {
     }
 }
 
+type DecodedSlot = (Grain, View, Cells);
+
 /// Rows as cells by grain and view, with the texts that their numbers stand for.
-pub(crate) fn decode(batches: &[RecordBatch]) -> Result<(Texts, Vec<(Grain, View, Cells)>)> {
+pub(crate) fn decode(batches: &[RecordBatch]) -> Result<(Texts, Vec<DecodedSlot>)> {
     let mut texts = Texts::default();
-    let mut slots: Vec<(Grain, View, Cells)> = Vec::new();
+    let mut slots: Vec<DecodedSlot> = Vec::new();
     for batch in batches {
         let rows = CellRows::of(batch)?;
         for at in 0..batch.num_rows() {

@@ -168,7 +168,7 @@ impl<T> Event<T> {
             referrer: self.referrer.as_ref().map(&of),
             x: self.x,
             y: self.y,
-            country: self.country.clone(),
+            country: self.country,
             region: self.region,
             age_group: self.age_group.as_ref().map(&of),
             gender: self.gender.as_ref().map(&of),
