@@ -8,19 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
 use object_store::ObjectStore;
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
 use tally_model::{Cells, Grain, TextNumber, View};
 use tracing::warn;
 
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::files::read_file;
+use crate::live_file::LiveFile;
 use crate::rollups;
 
 /// Files that the cache is made for; more fit where they are small.
 const FILES: usize = 1_000;
-/// About what a cell takes in memory, to know it before a file is read.
+/// About what a cell takes in memory without its sketch, and the bytes of a file with them, to know it before the file is read.
 const CELL_BYTES: u64 = 150;
+const UNPACKED: u64 = 2;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -59,7 +61,13 @@ impl Weighter<String, Arc<FileCells>> for ByBytes {
 impl CellCache {
     /// Keeps about this much; with 0, nothing.
     pub fn new(bytes_max: u64) -> Self {
-        let files = Cache::with_weighter(FILES, bytes_max, ByBytes);
+        // In one piece: of several, each would keep no file larger than itself, which would be read for each question anew.
+        let mut options = OptionsBuilder::new();
+        options.shards(1).estimated_items_capacity(FILES).weight_capacity(bytes_max);
+        let files = match options.build() {
+            Ok(options) => Cache::with_options(options, ByBytes, Default::default(), Default::default()),
+            Err(_) => Cache::with_weighter(FILES, bytes_max, ByBytes),
+        };
         Self(Arc::new(Shared { files, bytes_max, is_loading: AtomicBool::new(false) }))
     }
 
@@ -82,9 +90,10 @@ impl CellCache {
         }
     }
 
-    /// Whether files with so many cells may be in memory together.
-    pub fn has_room_for(&self, cells: usize) -> bool {
-        (cells as u64).saturating_mul(CELL_BYTES) <= self.0.bytes_max / 2
+    /// Whether files may be in memory together. Else they would push each other out, question after question.
+    pub fn has_room_for(&self, files: &[&Arc<LiveFile>]) -> bool {
+        let bytes = files.iter().map(|file| file.rows as u64 * CELL_BYTES + file.size_bytes() * UNPACKED);
+        bytes.sum::<u64>() <= self.0.bytes_max / 2
     }
 
     /// Reads files in the background, for the next one who asks.
@@ -106,8 +115,7 @@ impl CellCache {
 
     async fn load_one(&self, store: &Arc<dyn ObjectStore>, path: &str) -> Result<()> {
         let rows = read_file(store, path, None).await?;
-        let file = tokio::task::spawn_blocking(move || FileCells::of(&rows)).await;
-        let file = crate::error::Doing::doing(file, "read cells")??;
+        let file = tokio::task::spawn_blocking(move || FileCells::of(&rows)).await.doing("read cells")??;
         self.0.files.insert(path.to_owned(), Arc::new(file));
         Ok(())
     }

@@ -59,7 +59,7 @@ impl Queries {
         if missing.is_empty() {
             return Some(there);
         }
-        if self.cells.has_room_for(needed.iter().map(|file| file.rows).sum()) {
+        if self.cells.has_room_for(&needed) {
             self.cells.load(rollups.store.clone(), missing);
         }
         None

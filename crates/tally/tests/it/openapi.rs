@@ -97,6 +97,8 @@ fn what_is_answered_is_what_is_described() {
     assert_eq!(server.post("/v1/events/batch", ndjson(&events), &shown).0, 202);
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/schemathesis.toml");
     let mut command = Command::new(program);
+    // It leaves files of its own where it runs.
+    command.current_dir(data.parent().unwrap());
     command.arg("--config-file").arg(config).args(["run", &server.url("/openapi.json"), "--seed", "1"]);
     command.args(["--header", &format!("Authorization: {key}")]);
     let output = command.args(["--max-examples", EXAMPLES]).output().unwrap();
