@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 use crate::extract::Question;
 use crate::openapi::{AbTestShown, CompareShown, ForecastShown, FunnelShown, HeatMapShown, Problems, TopShown};
 use crate::report::watermark;
+use crate::turns::Work;
 use crate::{Api, ApiError, Freshness};
 use history::History;
 
@@ -454,7 +455,7 @@ pub(crate) async fn funnel(
         window_us: i64::try_from(window_s).unwrap_or(i64::MAX / MICROS_PER_S) * MICROS_PER_S,
         segment,
     };
-    let answer = api.run(api.query.funnel(&funnel)).await?;
+    let answer = api.run(Work::Heavy, api.query.funnel(&funnel)).await?;
     let meta = meta_of("events", answer.table_version, freshness, started);
     with_meta(answer, meta)
 }
@@ -477,7 +478,7 @@ pub(crate) async fn heat_map(
         columns: within("columns", asked.columns.unwrap_or(BINS_DEFAULT), 1, BINS_MAX)?,
         rows: within("rows", asked.rows.unwrap_or(BINS_DEFAULT), 1, BINS_MAX)?,
     };
-    let answer = api.run(api.query.heat_map(&heat_map)).await?;
+    let answer = api.run(Work::Heavy, api.query.heat_map(&heat_map)).await?;
     let meta = meta_of("events", answer.table_version, freshness, started);
     with_meta(answer, meta)
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tally_model::report::{Answer, AnswerMeta, Report};
 
+use crate::turns::Work;
 use crate::{Api, ApiError, Moment};
 
 /// Answers that a cache is made for; more fit where they are small.
@@ -150,7 +151,8 @@ impl Api {
         let answer = Arc::new(match self.shared(&key, report).await {
             Some(answer) => answer,
             None => {
-                let answer = self.run(moment.answer(report)).await?;
+                let work = if moment.is_heavy(report) { Work::Heavy } else { Work::Light };
+                let answer = self.run(work, moment.answer(report)).await?;
                 self.share(&key, &answer);
                 answer
             }

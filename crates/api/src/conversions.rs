@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::extract::Parameters;
 use crate::openapi::Problems;
 use crate::page::page;
+use crate::turns::Work;
 use crate::{Api, ApiError};
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -52,6 +53,6 @@ pub(crate) async fn list(
 ) -> Result<Json<ConversionList>, ApiError> {
     let page = page(asked.limit, asked.cursor.as_deref())?;
     let filter = ConversionFilter { status: asked.status, resolution: asked.resolution, txn_id: asked.txn_id };
-    let listed = api.run(api.query.conversions(&filter, page)).await?;
+    let listed = api.run(Work::Light, api.query.conversions(&filter, page)).await?;
     Ok(Json(ConversionList { conversions: listed.rows, next: listed.next.as_ref().map(Place::cursor) }))
 }

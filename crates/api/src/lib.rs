@@ -14,6 +14,7 @@ mod proof;
 mod quarantine;
 mod report;
 mod sql;
+mod turns;
 mod web;
 
 use std::sync::Arc;
@@ -30,9 +31,9 @@ use tally_model::report::{Answer, Report, ReportError};
 use tally_model::{
     CheckReport, ConversionFilter, ConversionRow, Days, EventId, Format, Life, Listed, Page, Quarantined, Reason,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use cache::Answers;
+use turns::{Turns, Work};
 
 pub use cache::SharedCache;
 pub use error::{ApiError, Problem};
@@ -44,10 +45,6 @@ pub use openapi::{ApiDocument, problem};
 pub use sql::{SqlQuestion, Table};
 pub use web::{is_web, web_router};
 
-/// Questions that run at once; others wait their turn. More would only slow each other, and capture, down.
-const RUNNING_MAX: usize = 8;
-/// How long a question waits for its turn before it is told to come back.
-const TURN_WAIT: Duration = Duration::from_secs(30);
 /// How long a question may run.
 const RUN_TIME: Duration = Duration::from_secs(120);
 
@@ -84,6 +81,8 @@ pub trait Moment: Send + Sync {
     fn version(&self) -> i64;
     /// What of the tables a report is about: two moments with the same have the same answer to it.
     fn state(&self, report: &Report) -> String;
+    /// Whether it takes raw events, where another would take sums that are there.
+    fn is_heavy(&self, report: &Report) -> bool;
     async fn answer(&self, report: &Report) -> Result<Answer, QueryError>;
     /// How it is answered.
     async fn explain(&self, report: &Report) -> Result<serde_json::Value, QueryError>;
@@ -120,7 +119,7 @@ pub trait Query: Send + Sync + 'static {
 pub struct Api {
     query: Arc<dyn Query>,
     metrics: ApiMetrics,
-    turns: Semaphore,
+    turns: Turns,
     answers: Answers,
 }
 
@@ -135,23 +134,17 @@ pub struct CacheSettings {
 impl Api {
     pub fn new(query: Arc<dyn Query>, metrics: ApiMetrics, cache: CacheSettings) -> Arc<Self> {
         let answers = Answers::new(cache.bytes_max, cache.shared);
-        Arc::new(Self { query, metrics, turns: Semaphore::new(RUNNING_MAX), answers })
+        let turns = Turns::new(metrics.waiting.clone());
+        Arc::new(Self { query, metrics, turns, answers })
     }
 
     /// Runs a question when its turn has come, for a bounded time.
-    async fn run<T>(&self, question: impl Future<Output = Result<T, QueryError>>) -> Result<T, ApiError> {
-        let _turn = self.turn().await?;
+    async fn run<T>(&self, work: Work, question: impl Future<Output = Result<T, QueryError>>) -> Result<T, ApiError> {
+        let _turn = self.turns.take(work).await?;
         match tokio::time::timeout(RUN_TIME, question).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(ApiError::TooLong { limit: RUN_TIME }),
         }
-    }
-
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        self.metrics.waiting.inc();
-        let turn = tokio::time::timeout(TURN_WAIT, self.turns.acquire()).await;
-        self.metrics.waiting.dec();
-        turn.map_err(|_| ApiError::Busy)?.map_err(|_| ApiError::Busy)
     }
 }
 

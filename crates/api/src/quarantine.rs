@@ -13,6 +13,7 @@ use utoipa::openapi::schema::Schema;
 use crate::extract::Parameters;
 use crate::openapi::Problems;
 use crate::page::page;
+use crate::turns::Work;
 use crate::{Api, ApiError};
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -53,7 +54,7 @@ pub(crate) async fn list(
         known.ok_or_else(|| ReportError::unknown("reason", &name, names()))
     });
     let (reason, page) = (reason.transpose()?, page(asked.limit, asked.cursor.as_deref())?);
-    let listed = api.run(api.query.quarantined(reason, page)).await?;
+    let listed = api.run(Work::Light, api.query.quarantined(reason, page)).await?;
     Ok(Json(QuarantineList { events: listed.rows, next: listed.next.as_ref().map(Place::cursor) }))
 }
 

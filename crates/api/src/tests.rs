@@ -23,6 +23,10 @@ impl Moment for Fixed {
         "7".to_owned()
     }
 
+    fn is_heavy(&self, _: &Report) -> bool {
+        false
+    }
+
     async fn explain(&self, _: &Report) -> Result<Value, QueryError> {
         Ok(json!({"source": "campaign_day"}))
     }

@@ -29,6 +29,9 @@ pub(crate) const MAINTENANCE: &str = "maintenance";
 /// Files that differ in rows by less than this factor are merged with each other: every row is rewritten a logarithmic
 /// number of times, instead of with each arrival.
 const TIER_FACTOR: usize = 8;
+/// A day, or a slot, that gets no file for so long is settled: few files are worth merging then, since the rest will not come.
+const SETTLED_MS: i64 = 120_000;
+const SETTLED_FILES_MIN: usize = 4;
 
 /// Compressed bytes that one run reads: bounds its memory also where single events are large.
 const BYTES_MAX: u64 = 64 << 20;
@@ -72,10 +75,11 @@ impl Lake {
 
     async fn compact_events(&self, settings: CompactionSettings) -> Result<Option<CompactionReport>> {
         // Files that are not counted yet stay as they are: catching up reads them by name.
+        let now_ms = self.now_ms();
         let counted: HashSet<String> = self.view().events.files.iter().map(|file| file.path().to_owned()).collect();
         let choose = |files: &[Arc<LiveFile>]| {
             let files = files.iter().filter(|file| counted.contains(file.path()));
-            event_files(files, settings)
+            event_files(files, settings, now_ms)
         };
         let Some(run) = Run::begin("events", &self.events, choose).await? else { return Ok(None) };
         let batches = read_files(&run.store, &run.paths(), &EVENTS_FILE).await?;
@@ -91,7 +95,8 @@ impl Lake {
     }
 
     async fn compact_rollups(&self, settings: CompactionSettings) -> Result<Option<CompactionReport>> {
-        let choose = |files: &[Arc<LiveFile>]| rollup_files(files.iter(), settings);
+        let now_ms = self.now_ms();
+        let choose = |files: &[Arc<LiveFile>]| rollup_files(files.iter(), settings, now_ms);
         let Some(run) = Run::begin("rollups", &self.rollups, choose).await? else { return Ok(None) };
         let batches = read_files(&run.store, &run.paths(), &ROLLUPS).await?;
         let slots = tokio::task::spawn_blocking(move || merge_cells(&batches)).await.doing("merge cells")??;
@@ -159,37 +164,42 @@ impl Run {
     }
 }
 
-/// Files of one day and region, of alike size.
+/// Files of one day and region, of alike size; where none are due, those of one that is settled.
 fn event_files<'a>(
     files: impl Iterator<Item = &'a Arc<LiveFile>>,
     settings: CompactionSettings,
+    now_ms: i64,
 ) -> Option<Vec<Arc<LiveFile>>> {
-    let mut groups: BTreeMap<_, Vec<Arc<LiveFile>>> = BTreeMap::new();
+    let mut places: BTreeMap<_, Vec<Arc<LiveFile>>> = BTreeMap::new();
     for file in files.filter(|file| is_small(file, settings)) {
         let partition = (file.partition_value("event_date"), file.partition_value("region"));
-        groups.entry((partition, tier(file))).or_default().push(file.clone());
+        places.entry(partition).or_default().push(file.clone());
     }
-    fullest(groups.into_values(), settings)
+    let alike = places.values().flat_map(|files| by_tier(files));
+    fullest(alike, settings).or_else(|| settled(places.into_values(), settings, now_ms))
 }
 
-/// Files as commits leave them, with all grains and views; or files of one slot, of alike size. Where no group is due, a large one
-/// that is not cut into slots yet, as earlier versions left them of a past that was loaded.
+/// Files as commits leave them, with all grains and views; or files of one slot, of alike size, or few of a settled one. Where no
+/// group is due, a large one that is not cut into slots yet, as earlier versions left them of a past that was loaded.
 fn rollup_files<'a>(
     files: impl Iterator<Item = &'a Arc<LiveFile>>,
     settings: CompactionSettings,
+    now_ms: i64,
 ) -> Option<Vec<Arc<LiveFile>>> {
-    let mut groups: BTreeMap<_, Vec<Arc<LiveFile>>> = BTreeMap::new();
-    let mut uncut = None;
+    let mut places: BTreeMap<_, Vec<Arc<LiveFile>>> = BTreeMap::new();
+    let (mut commits, mut uncut) = (Vec::new(), None);
     for file in files {
-        let slot = slot_of(file);
-        if !is_small(file, settings) {
-            uncut = uncut.or_else(|| slot.is_none().then(|| vec![file.clone()]));
-            continue;
+        match slot_of(file) {
+            slot if is_small(file, settings) => match slot {
+                Some(slot) => places.entry(slot).or_default().push(file.clone()),
+                None => commits.push(file.clone()),
+            },
+            Some(_) => {}
+            None => uncut = uncut.or_else(|| Some(vec![file.clone()])),
         }
-        let tier = slot.is_some().then(|| tier(file));
-        groups.entry((slot, tier)).or_default().push(file.clone());
     }
-    fullest(groups.into_values(), settings).or(uncut)
+    let alike = places.values().flat_map(|files| by_tier(files));
+    fullest(alike.chain([commits]), settings).or_else(|| settled(places.into_values(), settings, now_ms)).or(uncut)
 }
 
 /// Grain, view and month of a file that holds only these.
@@ -206,8 +216,35 @@ fn is_small(file: &LiveFile, settings: CompactionSettings) -> bool {
     file.rows * 2 <= settings.rows_max && file.size_bytes() * 2 <= BYTES_MAX
 }
 
-fn tier(file: &LiveFile) -> u32 {
-    file.rows.max(1).ilog(TIER_FACTOR)
+fn by_tier(files: &[Arc<LiveFile>]) -> impl Iterator<Item = Vec<Arc<LiveFile>>> + use<> {
+    let mut tiers: BTreeMap<u32, Vec<Arc<LiveFile>>> = BTreeMap::new();
+    for file in files {
+        tiers.entry(file.rows.max(1).ilog(TIER_FACTOR)).or_default().push(file.clone());
+    }
+    tiers.into_values()
+}
+
+/// The small files of a place that no file came to lately, up to the largest that the smaller ones are worth rewriting.
+fn settled(
+    places: impl Iterator<Item = Vec<Arc<LiveFile>>>,
+    settings: CompactionSettings,
+    now_ms: i64,
+) -> Option<Vec<Arc<LiveFile>>> {
+    let is_settled =
+        |files: &Vec<Arc<LiveFile>>| files.iter().all(|file| file.add.modification_time + SETTLED_MS <= now_ms);
+    let worth = places.filter(is_settled).map(|mut files| {
+        files.sort_by_key(|file| file.rows);
+        let (mut smaller, mut count) = (0, 0);
+        for (at, file) in files.iter().enumerate() {
+            if file.rows <= smaller * TIER_FACTOR {
+                count = at + 1;
+            }
+            smaller += file.rows;
+        }
+        files.truncate(count);
+        files
+    });
+    fullest(worth, CompactionSettings { files_min: settings.files_min.min(SETTLED_FILES_MIN), ..settings })
 }
 
 /// The group with the most files, cut to what a run may hold.

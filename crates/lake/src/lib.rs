@@ -20,6 +20,7 @@ mod sql;
 mod store;
 mod sweep;
 mod table;
+mod threads;
 mod touched;
 mod writer;
 
@@ -31,5 +32,6 @@ pub use events::{CountedClick, FirstSighting};
 pub use query::{Moment, Queries};
 pub use rebuild::Rebuild;
 pub use sql::{Rows, Sql, SqlError, SqlLimits, SqlSession, encode_answer};
+pub use threads::Threads;
 pub use touched::Touched;
 pub use writer::{Lake, LakeView, TableSize, WantedSightings};

@@ -26,13 +26,14 @@ mod users;
 
 use std::sync::Arc;
 
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use tokio::sync::watch;
 
 use crate::cell_cache::CellCache;
 use crate::error::Result;
 use crate::table::TableVersion;
+use crate::threads::Threads;
 use crate::writer::LakeView;
 
 pub(crate) use check::is_within_error;
@@ -63,20 +64,26 @@ pub struct Queries {
 const AUDIENCE_PEOPLE_MIN: u64 = 10;
 
 impl Queries {
-    pub(crate) fn new(view: watch::Receiver<LakeView>, past: Past, cells: CellCache) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { cells, ..Self::limited(view, past, threads, MEMORY_BYTES) }
+    pub(crate) fn new(view: watch::Receiver<LakeView>, past: Past, cells: CellCache, files: &RuntimeEnv) -> Self {
+        Self { cells, ..Self::limited(view, past, files, Threads::count(), MEMORY_BYTES) }
     }
 
     /// For work that must not get in the way of people's questions: one thread, and little memory of its own. It asks the files
     /// themselves.
-    pub(crate) fn background(view: watch::Receiver<LakeView>, past: Past) -> Self {
-        Self::limited(view, past, 1, BACKGROUND_MEMORY_BYTES)
+    pub(crate) fn background(view: watch::Receiver<LakeView>, past: Past, files: &RuntimeEnv) -> Self {
+        Self::limited(view, past, files, 1, BACKGROUND_MEMORY_BYTES)
     }
 
-    fn limited(view: watch::Receiver<LakeView>, past: Past, threads: usize, memory_bytes: usize) -> Self {
+    fn limited(
+        view: watch::Receiver<LakeView>,
+        past: Past,
+        files: &RuntimeEnv,
+        threads: usize,
+        memory_bytes: usize,
+    ) -> Self {
         let config = SessionConfig::new().with_target_partitions(threads);
-        let session = match RuntimeEnvBuilder::new().with_memory_limit(memory_bytes, 1.0).build_arc() {
+        let session = match RuntimeEnvBuilder::from_runtime_env(files).with_memory_limit(memory_bytes, 1.0).build_arc()
+        {
             Ok(runtime) => SessionContext::new_with_config_rt(config, runtime),
             Err(_) => SessionContext::new_with_config(config),
         };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use object_store::ObjectStore;
 use tally_model::{Cells, Clock, Fact, Mark, Partition, Positions, position_mark, position_marks};
 use tokio::sync::{Mutex, watch};
@@ -33,6 +34,9 @@ const COUNTED: &str = "events";
 /// More cells than that in one commit are no live traffic: they are not kept in memory for what may be asked.
 const FRESH_CELLS_MAX: usize = 100_000;
 
+/// Footers of files that are kept, so that the next question does not read them again: about 50 KB each.
+const FOOTERS_BYTES_MAX: usize = 128 << 20;
+
 /// [`newest_s`](crate::live_file::LiveFile::newest_s) of a file without statistics.
 const UNKNOWN_S: i64 = i64::MAX / 1_000_000;
 
@@ -46,6 +50,8 @@ pub struct Lake {
     past: Past,
     /// The cells of rollups that are asked for, or new.
     pub(crate) cells: CellCache,
+    /// Knows the footers of files that were read.
+    files: Arc<RuntimeEnv>,
     /// What readers see. `events` and `rollups` move on only when both tell of the same events.
     view: Arc<watch::Sender<LakeView>>,
     pub(crate) unused: Arc<Mutex<Unused>>,
@@ -157,6 +163,7 @@ impl Lake {
             clock,
             past,
             cells: CellCache::new(0),
+            files: RuntimeEnvBuilder::new().with_metadata_cache_limit(FOOTERS_BYTES_MAX).build_arc()?,
             events: Arc::new(Mutex::new(events)),
             rollups: Arc::new(Mutex::new(rollups)),
             attributions: Arc::new(Mutex::new(attributions)),
@@ -187,16 +194,17 @@ impl Lake {
     }
 
     pub fn queries(&self) -> Queries {
-        Queries::new(self.view.subscribe(), self.past.clone(), self.cells.clone())
+        Queries::new(self.view.subscribe(), self.past.clone(), self.cells.clone(), &self.files)
     }
 
     /// The same for work that nobody waits for.
     pub fn background_queries(&self) -> Queries {
-        Queries::background(self.view.subscribe(), self.past.clone())
+        Queries::background(self.view.subscribe(), self.past.clone(), &self.files)
     }
 
-    pub fn sql(&self) -> Result<Sql> {
-        Sql::new(self.view.subscribe())
+    /// With so much memory for each statement.
+    pub fn sql(&self, statement_bytes: usize) -> Result<Sql> {
+        Sql::new(self.view.subscribe(), &self.files, statement_bytes)
     }
 
     /// Up to where the log is committed. Read from the table, not from memory.

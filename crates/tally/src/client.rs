@@ -40,7 +40,7 @@ impl Source {
         let lake = Lake::open(&lake, 0, Arc::new(SystemClock)).await?;
         Ok(Self::Folder {
             queries: Box::new(lake.queries()),
-            sql: lake.sql()?,
+            sql: lake.sql(config.reports.statement_bytes)?,
             dedup_ttl_s: config.pipeline.dedup_ttl_s,
         })
     }

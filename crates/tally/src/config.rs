@@ -152,6 +152,7 @@ impl AttributionConfig {
 pub struct ReportsConfig {
     pub cache_bytes: u64,
     pub cells_bytes: u64,
+    pub statement_bytes: usize,
     pub redis_url: String,
     pub audience_people_min: u64,
 }

@@ -145,7 +145,7 @@ impl Server {
         let (frames, newest_frame) = watch::channel(Frame::default());
         let live = Live::new(newest_frame, &mut registry);
         let door_metrics = DoorMetrics::register(&mut registry);
-        let sql = lake.sql()?;
+        let sql = lake.sql(config.reports.statement_bytes)?;
         let postgres =
             postgres::open(config, sql.clone(), keyring.clone(), clock.clone(), &door_metrics, &mut registry)?;
         let query = Arc::new(LakeQuery::new(

@@ -14,6 +14,7 @@ use tally_model::report::{Booking, FilterRequest, GroupBy, ReportError};
 use super::{asked, meta_of, within, wrong};
 use crate::extract::Question;
 use crate::openapi::{PercentilesShown, Problems};
+use crate::turns::Work;
 use crate::{Api, ApiError};
 use utoipa::ToSchema;
 
@@ -60,7 +61,7 @@ pub(crate) async fn percentiles(
     }
     let is_conversions = property == Property::TimeToConvert;
     let question = Percentiles { about: about(&asked, is_conversions)?, property, percentiles };
-    let answer = api.run(api.query.percentiles(&question)).await?;
+    let answer = api.run(Work::Heavy, api.query.percentiles(&question)).await?;
     let rows: Vec<Value> = answer.groups.iter().map(|group| row(&question, group)).collect();
     let mut meta = meta_of(answer.source, answer.table_version, freshness, started);
     if !answer.warnings.is_empty() {

@@ -14,6 +14,7 @@ use tally_model::{Entropy, SystemEntropy};
 use super::{asked, meta_of, within};
 use crate::extract::Question;
 use crate::openapi::{Problems, SampleShown};
+use crate::turns::Work;
 use crate::{Api, ApiError};
 use utoipa::ToSchema;
 
@@ -53,7 +54,7 @@ pub(crate) async fn sample(
         size: within("size", asked.size.unwrap_or(SIZE_DEFAULT), 1, SIZE_MAX)?,
         seed: within("seed", seed, 0, SEED_MAX)?,
     };
-    let answer = api.run(api.query.sample(&question)).await?;
+    let answer = api.run(Work::Heavy, api.query.sample(&question)).await?;
     let meta = meta_of("events", answer.table_version, freshness, started);
     Ok(Json(json!({"rows": answer.rows, "matching": answer.matching, "seed": seed, "meta": meta})))
 }

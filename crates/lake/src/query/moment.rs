@@ -35,6 +35,13 @@ impl Moment {
         Ok(report.restated(&then, &self.queries.report_of(&now, &whole).await?))
     }
 
+    /// Whether a report takes raw events, and so computes long.
+    pub fn is_heavy(&self, report: &Report) -> bool {
+        self.then.is_some()
+            || report.attribution.is_some()
+            || Source::of(&self.queries.made_of(report)) == Source::Events
+    }
+
     /// How a report is answered: from which table, and of it from how many files, and why from no quicker one.
     pub async fn explain(&self, report: &Report) -> Result<Json> {
         let made_of = self.queries.made_of(report);

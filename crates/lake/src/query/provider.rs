@@ -102,13 +102,10 @@ impl TableProvider for FileTable {
         let url = ObjectStoreUrl::local_filesystem();
         let store = state.runtime_env().object_store(&url)?;
         let metadata_cache = state.runtime_env().cache_manager.get_file_metadata_cache();
-        let mut source = ParquetSource::new(self.schema.clone())
+        // Which rows match is asked of the files by the optimizer, from the filter above the scan.
+        let source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(state.default_table_options().parquet.clone())
             .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(store, metadata_cache)));
-        if let Some(filter) = conjunction(filters.to_vec()) {
-            let schema = DFSchema::try_from(self.schema.table_schema().clone())?;
-            source = source.with_predicate(state.create_physical_expr(filter, &schema)?);
-        }
         let scan = FileScanConfigBuilder::new(url, Arc::new(source))
             .with_file_groups(groups)
             .with_limit(limit)

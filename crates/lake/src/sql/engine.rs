@@ -9,7 +9,6 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
-use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::error::{Result, SqlError};
@@ -17,6 +16,7 @@ use super::rows::Rows;
 use super::session::SqlSession;
 use super::stop::Stop;
 use crate::error::LakeError;
+use crate::threads::Threads;
 use crate::writer::LakeView;
 
 /// Statements that run at once, over HTTP and the wire together; more would only slow each other down.
@@ -25,10 +25,6 @@ const RUNNING_MAX: usize = 8;
 const TURN_WAIT: Duration = Duration::from_secs(30);
 /// Batches that are made before somebody takes the first: with 8,192 rows each, enough to keep both sides busy.
 const AHEAD_BATCHES: usize = 2;
-/// Memory of one statement, as far as the engine keeps count of it. Nothing is spilled to disk: a statement that needs more has
-/// no business beside counting.
-const MEMORY_BYTES: usize = 256 << 20;
-
 /// What one statement may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SqlLimits {
@@ -42,36 +38,39 @@ pub struct SqlLimits {
 pub struct Sql(Arc<Engine>);
 
 struct Engine {
+    /// Memory of one statement, as far as the engine keeps count of it. Nothing is spilled to disk: a statement that needs more
+    /// has no business beside counting.
+    statement_bytes: usize,
     view: watch::Receiver<LakeView>,
     environment: Arc<RuntimeEnv>,
     turns: Arc<Semaphore>,
-    threads: usize,
-    /// Taken when the engine goes.
-    runtime: Option<Runtime>,
+    threads: Threads,
 }
 
 impl Sql {
-    pub(crate) fn new(view: watch::Receiver<LakeView>) -> std::result::Result<Self, LakeError> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("tally-sql")
-            .enable_all()
-            .build()
-            .map_err(|error| LakeError::Retry { doing: "start the threads of SQL", cause: error.to_string() })?;
+    pub(crate) fn new(
+        view: watch::Receiver<LakeView>,
+        files: &RuntimeEnv,
+        statement_bytes: usize,
+    ) -> std::result::Result<Self, LakeError> {
         let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
-        let environment = RuntimeEnvBuilder::new().with_disk_manager_builder(no_disk).build_arc()?;
+        let environment = RuntimeEnvBuilder::from_runtime_env(files).with_disk_manager_builder(no_disk).build_arc()?;
         let turns = Arc::new(Semaphore::new(RUNNING_MAX));
-        Ok(Self(Arc::new(Engine { view, environment, turns, threads, runtime: Some(runtime) })))
+        Ok(Self(Arc::new(Engine { statement_bytes, view, environment, turns, threads: Threads::start()? })))
+    }
+
+    /// Where statements run, for other questions that compute long.
+    pub fn threads(&self) -> Threads {
+        self.0.threads.clone()
     }
 
     /// For the statements of one client, one after the other.
     pub fn session(&self) -> Result<SqlSession> {
         let environment = RuntimeEnvBuilder::from_runtime_env(&self.0.environment)
-            .with_memory_limit(MEMORY_BYTES, 1.0)
+            .with_memory_limit(self.0.statement_bytes, 1.0)
             .build_arc()
-            .map_err(|error| SqlError::of(&error, MEMORY_BYTES))?;
-        Ok(SqlSession::new(self.clone(), environment, self.0.threads))
+            .map_err(|error| self.error(&error))?;
+        Ok(SqlSession::new(self.clone(), environment, Threads::count()))
     }
 
     /// One statement, whose first rows are there.
@@ -90,8 +89,8 @@ impl Sql {
         self.0.view.borrow().clone()
     }
 
-    pub(super) fn error(error: &datafusion::error::DataFusionError) -> SqlError {
-        SqlError::of(error, MEMORY_BYTES)
+    pub(super) fn error(&self, error: &datafusion::error::DataFusionError) -> SqlError {
+        SqlError::of(error, self.0.statement_bytes)
     }
 
     pub(super) async fn execute(
@@ -104,18 +103,18 @@ impl Sql {
     ) -> Result<Rows> {
         let turn = tokio::time::timeout(TURN_WAIT, self.0.turns.clone().acquire_owned()).await;
         let turn = turn.map_err(|_| SqlError::Busy)?.map_err(|_| SqlError::Busy)?;
-        let Some(runtime) = &self.0.runtime else { return Err(SqlError::Busy) };
         let (out, batches) = mpsc::channel(AHEAD_BATCHES);
         let schema = plan.schema();
-        let running = runtime.spawn(feed(plan, context, out, turn, limits.time));
+        let running = self.0.threads.spawn(feed(self.clone(), plan, context, out, turn, limits.time));
+        let running = Some(running.ok_or(SqlError::Busy)?);
         let deadline = Box::pin(tokio::time::sleep(limits.time));
-        let running = Some(running);
         Ok(Rows { schema, table_version, limits, batches, running, stop, deadline, first: None, given: 0 })
     }
 }
 
 /// Holds its turn until the root of the plan has ended; what computes beside it ends at its next batch.
 async fn feed(
+    sql: Sql,
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     out: mpsc::Sender<RecordBatch>,
@@ -132,16 +131,7 @@ async fn feed(
         Ok(())
     };
     match tokio::time::timeout(limit, made).await {
-        Ok(ended) => ended.map_err(|error| Sql::error(&error)),
+        Ok(ended) => ended.map_err(|error| sql.error(&error)),
         Err(_) => Err(SqlError::TooLong { limit }),
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Waits for nobody: this may run on a thread that must not block.
-            runtime.shutdown_background();
-        }
     }
 }

@@ -69,14 +69,14 @@ impl SqlSession {
     pub async fn plan_text(&self, text: &str) -> Result<LogicalPlan> {
         Self::check_length(text)?;
         let parsed = self.context.state().sql_to_statement(text, &Dialect::PostgreSQL);
-        self.plan(parsed.map_err(|error| Sql::error(&error))?).await
+        self.plan(parsed.map_err(|error| self.engine.error(&error))?).await
     }
 
     /// The plan of a statement, over what is committed now. Refused where it would do more than read.
     pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
         self.snapshot.move_to(self.engine.view());
         let planned = self.context.state().statement_to_plan(statement).await;
-        let plan = planned.map_err(|error| Sql::error(&error))?;
+        let plan = planned.map_err(|error| self.engine.error(&error))?;
         check_plan(&plan)?;
         Ok(plan)
     }
@@ -86,10 +86,10 @@ impl SqlSession {
         check_plan(plan)?;
         let view = self.snapshot.view();
         let state = self.context.state();
-        let physical = state.create_physical_plan(plan).await.map_err(|error| Sql::error(&error))?;
+        let physical = state.create_physical_plan(plan).await.map_err(|error| self.engine.error(&error))?;
         check_execution(&physical, &[&view.events.root, &view.rollups.root])?;
         let stop = Stop::default();
-        let physical = stoppable(physical, &stop).map_err(|error| Sql::error(&error))?;
+        let physical = stoppable(physical, &stop).map_err(|error| self.engine.error(&error))?;
         self.engine.execute(physical, self.context.task_ctx(), stop, limits, view.events_version()).await
     }
 }

@@ -45,7 +45,7 @@ pub async fn lake(folder: &Path, clicks: u64) -> (Lake, Sql) {
         rows.iter().for_each(|row| rollups.add(&row.fact()));
         lake.commit_cells(version, &rollups.finish()).await.unwrap();
     }
-    let sql = lake.sql().unwrap();
+    let sql = lake.sql(256 << 20).unwrap();
     (lake, sql)
 }
 

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tally_api::{Freshness, Moment, Query, QueryError, SqlQuestion, Table};
 use tally_lake::{
-    EventRows, FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimits, WantedSightings, encode_answer,
+    EventRows, FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimits, Threads, WantedSightings,
+    encode_answer,
 };
 use tally_model::analysis::{
     Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Percentiles, PercentilesAnswer, Sample, SampleAnswer,
@@ -124,6 +125,15 @@ impl LakeQuery {
     pub fn new(queries: Queries, sql: Sql, progress: watch::Receiver<Progress>, dedup_ttl_s: u64) -> Self {
         Self { queries, sql, progress, dedup_ttl_s }
     }
+
+    /// Asks what takes raw events.
+    async fn aside<T, W>(&self, ask: impl FnOnce(Queries) -> W) -> Result<T, QueryError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, LakeError>> + Send + 'static,
+    {
+        self.sql.threads().run(ask(self.queries.clone())).await.map_err(query_error)
+    }
 }
 
 fn query_error(error: LakeError) -> QueryError {
@@ -145,24 +155,35 @@ fn sql_error(error: SqlError) -> QueryError {
     }
 }
 
-struct LakeMoment(tally_lake::Moment);
+struct LakeMoment {
+    moment: tally_lake::Moment,
+    threads: Threads,
+}
 
 #[async_trait]
 impl Moment for LakeMoment {
     fn version(&self) -> i64 {
-        self.0.version()
+        self.moment.version()
     }
 
     fn state(&self, report: &Report) -> String {
-        self.0.state(report)
+        self.moment.state(report)
+    }
+
+    fn is_heavy(&self, report: &Report) -> bool {
+        self.moment.is_heavy(report)
     }
 
     async fn answer(&self, report: &Report) -> Result<Answer, QueryError> {
-        self.0.answer(report).await.map_err(query_error)
+        if !self.is_heavy(report) {
+            return self.moment.answer(report).await.map_err(query_error);
+        }
+        let (moment, report) = (self.moment.clone(), report.clone());
+        self.threads.run(async move { moment.answer(&report).await }).await.map_err(query_error)
     }
 
     async fn explain(&self, report: &Report) -> Result<serde_json::Value, QueryError> {
-        self.0.explain(report).await.map_err(query_error)
+        self.moment.explain(report).await.map_err(query_error)
     }
 }
 
@@ -173,7 +194,8 @@ impl Query for LakeQuery {
     }
 
     async fn moment(&self, report: &Report) -> Result<Arc<dyn Moment>, QueryError> {
-        Ok(Arc::new(LakeMoment(self.queries.moment(report).await.map_err(query_error)?)))
+        let moment = self.queries.moment(report).await.map_err(query_error)?;
+        Ok(Arc::new(LakeMoment { moment, threads: self.sql.threads() }))
     }
 
     fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError> {
@@ -189,11 +211,13 @@ impl Query for LakeQuery {
     }
 
     async fn check(&self, recount: bool) -> Result<CheckReport, QueryError> {
-        self.queries.check(recount, self.dedup_ttl_s).await.map_err(query_error)
+        let ttl_s = self.dedup_ttl_s;
+        self.aside(|queries| async move { queries.check(recount, ttl_s).await }).await
     }
 
     async fn check_days(&self, days: Days) -> Result<CheckReport, QueryError> {
-        self.queries.check_days(days, self.dedup_ttl_s).await.map_err(query_error)
+        let ttl_s = self.dedup_ttl_s;
+        self.aside(|queries| async move { queries.check_days(days, ttl_s).await }).await
     }
 
     async fn life(&self, id: EventId) -> Result<Life, QueryError> {
@@ -201,19 +225,23 @@ impl Query for LakeQuery {
     }
 
     async fn funnel(&self, asked: &Funnel) -> Result<FunnelAnswer, QueryError> {
-        self.queries.funnel(asked).await.map_err(query_error)
+        let asked = asked.clone();
+        self.aside(|queries| async move { queries.funnel(&asked).await }).await
     }
 
     async fn heat_map(&self, asked: &HeatMap) -> Result<HeatMapAnswer, QueryError> {
-        self.queries.heat_map(asked).await.map_err(query_error)
+        let asked = asked.clone();
+        self.aside(|queries| async move { queries.heat_map(&asked).await }).await
     }
 
     async fn percentiles(&self, asked: &Percentiles) -> Result<PercentilesAnswer, QueryError> {
-        self.queries.percentiles(asked).await.map_err(query_error)
+        let asked = asked.clone();
+        self.aside(|queries| async move { queries.percentiles(&asked).await }).await
     }
 
     async fn sample(&self, asked: &Sample) -> Result<SampleAnswer, QueryError> {
-        self.queries.sample(asked).await.map_err(query_error)
+        let asked = asked.clone();
+        self.aside(|queries| async move { queries.sample(&asked).await }).await
     }
 
     async fn quarantined(&self, reason: Option<Reason>, page: Page) -> Result<Listed<Quarantined>, QueryError> {

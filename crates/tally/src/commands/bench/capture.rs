@@ -129,7 +129,7 @@ impl Side {
         let (syncs_before, cpu_before) = (self.syncs().await?, self.server.cpu_time()?);
         let load = Load { to: self.server.address, how, connections, time };
         let requests = Arc::clone(&self.requests);
-        let done = tokio::task::spawn_blocking(move || load.run(&requests)).await??;
+        let done = tokio::task::spawn_blocking(move || load.run(&requests)).await??.all_answered()?;
         let mut cpu = self.server.cpu_time()? - cpu_before;
         let syncs = self.syncs().await? - syncs_before;
         if self.is_tally {

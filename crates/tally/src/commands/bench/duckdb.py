@@ -9,6 +9,8 @@ import duckdb
 setup = json.loads(sys.stdin.readline())
 database = duckdb.connect(config={"threads": setup["threads"]})
 database.execute("SET TimeZone = 'UTC'")
+# It would be drawn onto standard output, between the answers.
+database.execute("SET enable_progress_bar = false")
 database.execute(f"CREATE VIEW events AS SELECT * FROM read_parquet({setup['files']!r}, hive_partitioning = true)")
 print(json.dumps({"version": duckdb.__version__}), flush=True)
 for line in sys.stdin:

@@ -92,7 +92,7 @@ async fn measure(server: &ServerProcess, options: Options, connections: usize) -
         measured.delays_ms.extend(delays_ms);
         measured.bytes += bytes;
     }
-    clicking.await??;
+    clicking.await??.all_answered()?;
     Ok(measured)
 }
 

@@ -61,14 +61,38 @@ pub(super) struct Load {
     pub time: Duration,
 }
 
+/// Before the next request on a connection whose last was refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Default)]
+struct Share {
+    latencies_us: Vec<u32>,
+    refused: usize,
+}
+
+impl Share {
+    fn add(&mut self, other: Self) {
+        self.latencies_us.extend(other.latencies_us);
+        self.refused += other.refused;
+    }
+}
+
 /// What came of it.
 pub(super) struct Done {
     pub elapsed: Duration,
-    /// Sorted.
+    /// Of what was answered, sorted.
     pub latencies_us: Vec<u32>,
+    /// Requests that were told to come back (429, 503).
+    pub refused: usize,
 }
 
 impl Done {
+    /// Where a refusal is none of what is measured.
+    pub fn all_answered(self) -> Result<Self> {
+        ensure!(self.refused == 0, "the server refused {} requests", self.refused);
+        Ok(self)
+    }
+
     /// The time that this part of all took at most, 1 being the longest.
     pub fn quantile_ms(&self, part: f64) -> f64 {
         let at = ((self.latencies_us.len() as f64 * part) as usize).min(self.latencies_us.len().saturating_sub(1));
@@ -87,18 +111,19 @@ impl Load {
                 thread::spawn(move || self.run_share(thread, threads, started, &requests))
             })
             .collect();
-        let mut latencies_us = Vec::new();
+        let mut all = Share::default();
         for share in running {
-            latencies_us.extend(share.join().map_err(|_| anyhow!("a thread of the generator panicked"))??);
+            all.add(share.join().map_err(|_| anyhow!("a thread of the generator panicked"))??);
         }
         let elapsed = started.elapsed();
-        ensure!(!latencies_us.is_empty(), "nothing was answered");
+        let Share { mut latencies_us, refused } = all;
+        ensure!(!latencies_us.is_empty(), "nothing was answered, and {refused} requests refused");
         latencies_us.sort_unstable();
-        Ok(Done { elapsed, latencies_us })
+        Ok(Done { elapsed, latencies_us, refused })
     }
 
     /// Every connection whose number is `thread` modulo `threads`.
-    fn run_share(self, thread: usize, threads: usize, started: Instant, requests: &Arc<Requests>) -> Result<Vec<u32>> {
+    fn run_share(self, thread: usize, threads: usize, started: Instant, requests: &Arc<Requests>) -> Result<Share> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut running = tokio::task::JoinSet::new();
@@ -106,11 +131,11 @@ impl Load {
                 let http = Connection::open(self.to).await.context("cannot connect to the server")?;
                 running.spawn(self.run_connection(connection, http, started, Arc::clone(requests)));
             }
-            let mut latencies_us = Vec::new();
-            while let Some(done) = running.join_next().await {
-                latencies_us.extend(done??);
+            let mut all = Share::default();
+            while let Some(share) = running.join_next().await {
+                all.add(share??);
             }
-            Ok(latencies_us)
+            Ok(all)
         })
     }
 
@@ -120,8 +145,8 @@ impl Load {
         mut http: Connection,
         started: Instant,
         requests: Arc<Requests>,
-    ) -> Result<Vec<u32>> {
-        let mut latencies_us = Vec::new();
+    ) -> Result<Share> {
+        let mut share = Share::default();
         let mut request = Vec::new();
         for nth in 0.. {
             requests.write_next(&mut request);
@@ -139,11 +164,18 @@ impl Load {
             if due.duration_since(started) >= self.time {
                 break;
             }
-            let status = http.exchange(&request).await?;
-            ensure!(status < 400, "the server answered {status}");
-            latencies_us.push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX));
+            match http.exchange(&request).await? {
+                429 | 503 => {
+                    share.refused += 1;
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+                status => {
+                    ensure!(status < 400, "the server answered {status}");
+                    share.latencies_us.push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX));
+                }
+            }
         }
-        Ok(latencies_us)
+        Ok(share)
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn run(options: Options) -> Result<()> {
     let clicking = tokio::task::spawn_blocking(move || load.run(&clicks));
     let watching = watch(&server, time);
     let (clicked, watched) = tokio::join!(clicking, watching);
-    let (clicked, watched) = (clicked??, watched?);
+    let (clicked, watched) = (clicked??.all_answered()?, watched?);
     let offered = flood.accepted.load(Ordering::Relaxed) + flood.refused.load(Ordering::Relaxed)
         - accepted_before
         - refused_before;

@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tally_model::{Clock, SystemClock};
@@ -42,43 +40,39 @@ pub struct Options {
 
 pub async fn run(options: Options) -> Result<()> {
     let Options { data, events_per_second, time } = options;
-    let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED);
-    table.set_header(["reports", "connections", "answered/s", "p50 ms", "p99 ms", "max ms"].map(str::to_owned));
     // Nothing is remembered here: every answer is found out.
     let server = ServerProcess::start_on(&data, &[("TALLY__REPORTS__CACHE_BYTES", "0".to_owned())]).await?;
     let past = Past::of(&server).await?;
     say(format!("{} campaigns over {} days", past.campaigns.len(), past.days()));
     let questions = past.questions(server.address);
+    let [many, each, no, p50, p99, max] = ["connections", "answered/s", "refused", "p50 ms", "p99 ms", "max ms"];
+    say(format!("{:<46} {many} {each} {no:>8} {p50:>9} {p99:>9} {max:>9}", "reports"));
     tokio::time::sleep(SETTLING).await;
-    row(&mut table, "not cached, nothing comes in", 1, asked(&server, &questions, 1, time).await?);
+    row("not cached, nothing comes in", 1, asked(&server, &questions, 1, time).await?);
     for (at, (name, ..)) in past.shapes().iter().enumerate() {
         let questions = past.questions_of(server.address, at);
-        row(&mut table, &format!("   {name}"), 1, asked(&server, &questions, 1, time / 5).await?);
+        row(&format!("   {name}"), 1, asked(&server, &questions, 1, time / 5).await?);
     }
     let events = Events::start(&server, events_per_second)?;
     for connections in CONNECTIONS {
         let name = format!("not cached, {events_per_second} events/s come in");
-        row(&mut table, &name, connections, asked(&server, &questions, connections, time).await?);
+        row(&name, connections, asked(&server, &questions, connections, time).await?);
     }
     events.stop().await?;
-    let heavy = heavy(&server, &past, &questions, time).await?;
+    say(heavy(&server, &past, &questions, time).await?);
     drop(server);
 
     let server = ServerProcess::start_on(&data, &[]).await?;
     tokio::time::sleep(SETTLING).await;
     let recent = Requests::new([question(server.address, &past.recent())]);
-    row(&mut table, "one report of the last hour, again and again", 1, asked(&server, &recent, 1, time).await?);
+    row("one report of the last hour, again and again", 1, asked(&server, &recent, 1, time).await?);
     let events = Events::start(&server, events_per_second)?;
-    row(&mut table, "the same, while events come in", 1, asked(&server, &recent, 1, time).await?);
+    row("the same, while events come in", 1, asked(&server, &recent, 1, time).await?);
     for connections in CONNECTIONS {
         let name = format!("as shipped, {events_per_second} events/s come in");
-        row(&mut table, &name, connections, asked(&server, &questions, connections, time).await?);
+        row(&name, connections, asked(&server, &questions, connections, time).await?);
     }
     events.stop().await?;
-    (1..=5).filter_map(|at| table.column_mut(at).map(|column| column.set_cell_alignment(CellAlignment::Right))).count();
-    say(table);
-    say(heavy);
     Ok(())
 }
 
@@ -89,11 +83,12 @@ async fn asked(server: &ServerProcess, questions: &Arc<Requests>, connections: u
     tokio::task::spawn_blocking(move || load.run(&questions)).await?
 }
 
-fn row(table: &mut Table, name: &str, connections: usize, done: Done) {
+/// Said as it is measured, since all of it takes minutes.
+fn row(name: &str, connections: usize, done: Done) {
     let per_second = done.latencies_us.len() as f64 / done.elapsed.as_secs_f64();
-    let figures = [format!("{per_second:.0}")].into_iter();
-    let quantiles = [0.5, 0.99, 1.0].map(|part| format!("{:.2}", done.quantile_ms(part)));
-    table.add_row([name.to_owned(), connections.to_string()].into_iter().chain(figures).chain(quantiles));
+    let [p50, p99, max] = [0.5, 0.99, 1.0].map(|part| done.quantile_ms(part));
+    let refused = done.refused;
+    say(format!("{name:<46} {connections:>11} {per_second:>10.0} {refused:>8} {p50:>9.2} {p99:>9.2} {max:>9.2}"));
 }
 
 /// Many reports over raw events at once; how long until the last is answered, and what others wait meanwhile.
@@ -107,7 +102,7 @@ async fn heavy(server: &ServerProcess, past: &Past, light: &Arc<Requests>, time:
     let clicks = click_requests(server.address)?;
     let clicks = tokio::task::spawn_blocking(move || load.run(&clicks));
     let (all, lights, clicks) = tokio::join!(all, lights, clicks);
-    let (all, lights, clicks) = (all?, lights?, clicks??);
+    let (all, lights, clicks) = (all?, lights?, clicks??.all_answered()?);
     ensure!(all.latencies_us.len() >= HEAVY, "{} of {HEAVY} heavy reports were answered", all.latencies_us.len());
     Ok(format!(
         "{} heavy reports over raw events at once, answered within {:.1} s (first {:.1} s); beside them a light report p50 {:.1} \
@@ -137,9 +132,11 @@ impl Events {
         let (to, stopped) = (server.address, stop.clone());
         let running = tokio::task::spawn_blocking(move || {
             let time = Duration::from_secs(1);
+            let mut refused = 0;
             while !stopped.load(Ordering::Relaxed) {
-                Load { to, how: Loop::Open { per_second }, connections: 4, time }.run(&batch)?;
+                refused += Load { to, how: Loop::Open { per_second }, connections: 4, time }.run(&batch)?.refused;
             }
+            ensure!(refused == 0, "the server refused {refused} batches of the events that come in meanwhile");
             Ok(())
         });
         Ok(Self { running, stop })
