@@ -77,6 +77,10 @@ impl Moment for Anything {
         "7".to_owned()
     }
 
+    fn is_heavy(&self, _: &Report) -> bool {
+        false
+    }
+
     async fn answer(&self, report: &Report) -> Result<Answer, QueryError> {
         let columns = report.answer_columns();
         let meta = AnswerMeta { source: "events".into(), table_version: 7, users_error: None, warnings: Vec::new() };
@@ -92,6 +96,10 @@ impl Moment for Anything {
 impl Query for Anything {
     fn freshness(&self) -> Freshness {
         Freshness { watermark_us: 1_574_553_600_000_000 }
+    }
+
+    async fn catch_up(&self) -> Result<(), QueryError> {
+        Ok(())
     }
 
     async fn moment(&self, _: &Report) -> Result<Arc<dyn Moment>, QueryError> {

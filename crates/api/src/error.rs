@@ -36,6 +36,10 @@ pub enum ApiError {
         "the client has seen version {seen} of the figures, this server has {found}; try again in a moment, or leave `x-tally-session` out"
     )]
     Behind { seen: i64, found: i64 },
+    #[error(
+        "the figures are still behind the journal after {} s; try again, or leave `consistency` out for what is in by now", waited.as_secs()
+    )]
+    CatchingUp { waited: Duration },
     #[error("too many questions are running; try again in a moment")]
     Busy,
     #[error(
@@ -84,7 +88,9 @@ impl IntoResponse for ApiError {
             }
             ApiError::UnknownExport(_) => (StatusCode::NOT_FOUND, "unknown-export", "No such export"),
             ApiError::NotReady(_) => (StatusCode::CONFLICT, "not-ready", "The export is not done yet"),
-            ApiError::Behind { .. } => (StatusCode::SERVICE_UNAVAILABLE, "behind", "The server is behind"),
+            ApiError::Behind { .. } | ApiError::CatchingUp { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "behind", "The server is behind")
+            }
             ApiError::Busy | ApiError::Waiting(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             ApiError::TooManyViewers { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             ApiError::OtherOrigin => (StatusCode::FORBIDDEN, "other-origin", "Not from here"),

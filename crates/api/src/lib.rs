@@ -33,6 +33,7 @@ use tally_model::{
 };
 
 use cache::Answers;
+use proof::Recent;
 use turns::{Turns, Work};
 
 pub use cache::SharedCache;
@@ -93,6 +94,8 @@ pub trait Moment: Send + Sync {
 pub trait Query: Send + Sync + 'static {
     /// Taken before a question, so that the answer is at least as fresh as it says.
     fn freshness(&self) -> Freshness;
+    /// Waits until all that was acknowledged before this is in the figures, and makes it hurry.
+    async fn catch_up(&self) -> Result<(), QueryError>;
     /// Holds on to what a report is about: the tables as they are now, or as they were then.
     async fn moment(&self, report: &Report) -> Result<Arc<dyn Moment>, QueryError>;
     async fn report(&self, report: &Report) -> Result<Answer, QueryError> {
@@ -120,6 +123,7 @@ pub struct Api {
     query: Arc<dyn Query>,
     metrics: ApiMetrics,
     turns: Turns,
+    recent_check: tokio::sync::Mutex<Option<Recent>>,
     answers: Answers,
 }
 
@@ -135,7 +139,7 @@ impl Api {
     pub fn new(query: Arc<dyn Query>, metrics: ApiMetrics, cache: CacheSettings) -> Arc<Self> {
         let answers = Answers::new(cache.bytes_max, cache.shared);
         let turns = Turns::new(metrics.waiting.clone());
-        Arc::new(Self { query, metrics, turns, answers })
+        Arc::new(Self { query, metrics, turns, recent_check: Default::default(), answers })
     }
 
     /// Runs a question when its turn has come, for a bounded time.

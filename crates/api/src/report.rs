@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tally_model::Format;
-use tally_model::report::{Answer, Catalog, Report, ReportRequest};
+use tally_model::report::{Answer, Catalog, Consistency, Report, ReportRequest};
 
 use crate::cache::AnswerKey;
 use crate::extract::{Parameters, Question, from_json};
@@ -22,6 +22,8 @@ use crate::{Api, ApiError, Freshness, Moment, Problem};
 const SESSION: &str = "x-tally-session";
 /// How long a question waits until this server knows what its client has seen elsewhere.
 const SESSION_WAIT: Duration = Duration::from_secs(2);
+/// How long one waits until all that was acknowledged before it is in.
+const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 /// How long a cache may answer of closed time by itself. Late events may still come, and cells be mended.
 const CLOSED_MAX_AGE_S: u32 = 60;
 /// And of the past, which stays as it was.
@@ -109,9 +111,13 @@ async fn answer(
     started: Instant,
 ) -> Result<Response, ApiError> {
     let report = Report::try_from(request)?;
+    if report.consistency == Consistency::Acknowledged {
+        let caught_up = tokio::time::timeout(CATCH_UP_WAIT, api.query.catch_up()).await;
+        caught_up.map_err(|_| ApiError::CatchingUp { waited: CATCH_UP_WAIT })??;
+    }
     let freshness = api.query.freshness();
     let is_closed = report.to_us <= freshness.watermark_us;
-    if report.is_exact && !is_closed {
+    if report.consistency == Consistency::Exact && !is_closed {
         return Err(ApiError::NotClosed { closed_until: watermark(freshness) });
     }
     api.answers.note(&report);

@@ -51,6 +51,10 @@ impl Query for Fixed {
         Freshness { watermark_us: 1_574_553_600_000_000 }
     }
 
+    async fn catch_up(&self) -> Result<(), QueryError> {
+        Ok(())
+    }
+
     async fn moment(&self, _: &Report) -> Result<Arc<dyn Moment>, QueryError> {
         Ok(Arc::new(Fixed))
     }
@@ -221,6 +225,8 @@ async fn a_wrong_question_is_not_sent_back_whole() {
 #[tokio::test]
 async fn a_contradiction_shows_in_the_status() {
     assert_eq!(send("GET", "/v1/verify", "").await.0, StatusCode::OK);
+    assert_eq!(send("GET", "/v1/verify?recent=true", "").await.0, StatusCode::OK);
+    assert_eq!(send("GET", "/v1/verify?recent=true&recount=true", "").await.0, StatusCode::BAD_REQUEST);
     let (status, _, body) = send("GET", "/v1/verify?recount=true", "").await;
     assert_eq!(status, StatusCode::CONFLICT);
     assert!(body.contains(r#"{"place":"clicks","expected":1,"found":2}"#), "{body}");

@@ -3,6 +3,7 @@
 //!
 //! A file never changes and has a name of its own for all time, so that nothing here can be out of date.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -47,6 +48,8 @@ pub(crate) struct Slot {
     pub cells: Cells,
     /// Campaigns by name, each with where its cells begin; they end where the next one's begin.
     campaigns: Vec<(TextNumber, usize)>,
+    /// Whether those of a campaign go forward in time, as files are written.
+    is_in_order: bool,
 }
 
 #[derive(Clone)]
@@ -148,16 +151,38 @@ impl Slot {
                 campaigns.push((campaign, at));
             }
         }
-        Self { grain, view, cells, campaigns }
+        let is_next = |at: usize| {
+            let (before, after) = (cells.key(at - 1), cells.key(at));
+            before.campaign != after.campaign || before.bucket_us <= after.bucket_us
+        };
+        let is_in_order = (1..cells.len()).all(is_next);
+        Self { grain, view, cells, campaigns, is_in_order }
     }
 
-    /// The cells of a campaign, or of all.
-    pub fn places(&self, campaign: Option<&str>) -> impl Iterator<Item = usize> {
+    /// The cells of a campaign, or of all, within a range of time.
+    pub fn places(&self, campaign: Option<&str>, range_us: Range<i64>) -> impl Iterator<Item = usize> {
         let number = campaign.map(|campaign| self.cells.texts().find(campaign));
         let runs = self.campaigns.iter().enumerate().filter(move |(_, (of, _))| match number {
             None => true,
             Some(number) => number == Some(*of),
         });
-        runs.flat_map(|(at, (_, from))| *from..self.campaigns.get(at + 1).map_or(self.cells.len(), |(_, from)| *from))
+        let runs =
+            runs.map(|(at, (_, from))| *from..self.campaigns.get(at + 1).map_or(self.cells.len(), |(_, from)| *from));
+        let is_within = range_us.clone();
+        runs.flat_map(move |run| if self.is_in_order { self.within(run, &range_us) } else { run })
+            .filter(move |at| is_within.contains(&self.cells.key(*at).bucket_us))
+    }
+
+    /// The part of a run that is within a range of time.
+    fn within(&self, run: Range<usize>, range_us: &Range<i64>) -> Range<usize> {
+        let first_from = |at_us: i64| {
+            let (mut low, mut high) = (run.start, run.end);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if self.cells.key(middle).bucket_us < at_us { low = middle + 1 } else { high = middle }
+            }
+            low
+        };
+        first_from(range_us.start)..first_from(range_us.end)
     }
 }

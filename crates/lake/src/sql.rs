@@ -5,6 +5,7 @@
 
 mod catalog;
 mod check;
+mod date_trunc;
 mod encode;
 mod engine;
 mod error;

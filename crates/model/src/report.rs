@@ -16,7 +16,7 @@ mod wrong;
 pub use answer::{Answer, AnswerMeta};
 pub use booking::Booking;
 pub use catalog::Catalog;
-pub use checked::{AsOf, Direction, Fill, Filter, OrderBy, Report};
+pub use checked::{AsOf, Consistency, Direction, Fill, Filter, OrderBy, Report};
 pub use dimension::{Dimension, GroupBy, TimeUnit};
 pub use metric::{Base, Basis, Measure, Metric, Value};
 pub use request::{AsOfRequest, FilterRequest, OrderRequest, ReportRequest};

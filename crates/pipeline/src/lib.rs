@@ -14,6 +14,7 @@ mod poison;
 mod rollup;
 mod run;
 mod sink;
+mod urgency;
 
 pub use batch::{Batch, Rows};
 pub use dedup::{Arrival, Dedup, DedupError, DedupOptions, Known, Sighted};
@@ -24,3 +25,4 @@ pub use metrics::PipelineMetrics;
 pub use rollup::RollupBuilder;
 pub use run::{Committing, Due, Judging, Pipeline, PipelineError, PipelineSettings, Progress};
 pub use sink::{Sighting, Sink, SinkError, Wanted};
+pub use urgency::{Urgency, Waiting};

@@ -7,7 +7,6 @@ mod committing;
 mod judging;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -23,7 +22,8 @@ use self::committing::retrying;
 use self::judging::Memory;
 use crate::double_click::ToldClicks;
 use crate::{
-    Dedup, DedupError, DedupOptions, DoubleClicks, Known, PipelineMetrics, RollupBuilder, Rows, Sighting, Sink, Wanted,
+    Dedup, DedupError, DedupOptions, DoubleClicks, Known, PipelineMetrics, RollupBuilder, Rows, Sighting, Sink,
+    Urgency, Wanted,
 };
 
 /// How long one read waits for the first record: bounds how late a stop is noticed.
@@ -78,15 +78,15 @@ pub struct Pipeline<S> {
     pub dedup: DedupOptions,
     pub metrics: PipelineMetrics,
     pub progress: watch::Sender<Progress>,
-    /// Whether somebody looks at the figures as they come in: then a batch waits for half a second at most.
-    pub is_watched: Arc<AtomicBool>,
+    /// Who waits for the figures.
+    pub urgency: Arc<Urgency>,
 }
 
 impl<S: Sink> Pipeline<S> {
     /// Runs until the journal is closed and everything in it is committed.
     pub async fn run(mut self) -> Result<(), PipelineError> {
         loop {
-            let (settings, dedup, is_watched) = (self.settings, self.dedup.clone(), self.is_watched.clone());
+            let (settings, dedup, urgency) = (self.settings, self.dedup.clone(), self.urgency.clone());
             let (judging, committing) = self.start().await?;
             let (committing, ended) = both_stages(judging, committing).await?;
             let Err(PipelineError::Dedup(error @ DedupError::Lost { .. })) = ended else { return ended };
@@ -94,7 +94,7 @@ impl<S: Sink> Pipeline<S> {
             warn!(%error, "judging begins again from what is committed");
             let Committing { journal, sink, clock, metrics, progress } = committing;
             metrics.dedup_restarts.inc();
-            self = Self { journal, sink, clock, settings, dedup, metrics, progress, is_watched };
+            self = Self { journal, sink, clock, settings, dedup, metrics, progress, urgency };
         }
     }
 
@@ -119,10 +119,10 @@ impl<S: Sink> Pipeline<S> {
             files_of_ids = memory.dedup.runs(),
             "pipeline recovered"
         );
-        let Self { journal, sink, clock, settings, metrics, progress, is_watched, .. } = self;
+        let Self { journal, sink, clock, settings, metrics, progress, urgency, .. } = self;
         let judging =
             Judging::new(journal.clone(), clock.clone(), settings, metrics.clone(), memory, committed.clone())?
-                .watched(is_watched);
+                .with_urgency(urgency);
         progress.send_modify(|progress| {
             progress.recovered = true;
             progress.committed = committed;

@@ -179,7 +179,7 @@ impl Surroundings {
             dedup: DedupOptions { folder: None, memory_bytes_max: u64::MAX, seed: self.world.plan.dedup_seed },
             metrics: PipelineMetrics::register(&mut Registry::default()),
             progress: watch::Sender::new(Progress::default()),
-            is_watched: Arc::default(),
+            urgency: Arc::default(),
         };
         let progress = pipeline.progress.subscribe();
         let (mut judging, mut committing): (Judging<Vec<Judged>>, Committing<SimSink>) = pipeline.start().await?;

@@ -37,7 +37,7 @@ use tally_capture::{Capture, CaptureMetrics, CaptureParts, HashKey, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
 use tally_lake::Lake;
 use tally_model::{Clock, SystemClock, SystemEntropy};
-use tally_pipeline::{Pipeline, PipelineError, PipelineMetrics, Progress};
+use tally_pipeline::{Pipeline, PipelineError, PipelineMetrics, Progress, Urgency};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -89,7 +89,8 @@ impl Server {
         let lake = lake.with_cells_bytes(config.reports.cells_bytes);
 
         let progress = watch::Sender::new(Progress::default());
-        let figures = LiveFigures::new(clock.clone(), &mut registry);
+        let urgency = Arc::new(Urgency::default());
+        let figures = LiveFigures::new(clock.clone(), urgency.clone(), &mut registry);
         let pipeline = Pipeline {
             journal: journal.clone(),
             sink: LakeSink::new(lake.clone(), Some(figures.clone())).await?,
@@ -98,7 +99,7 @@ impl Server {
             dedup: config.dedup_options(&folder),
             metrics: PipelineMetrics::register(&mut registry),
             progress: progress.clone(),
-            is_watched: figures.is_watched(),
+            urgency: urgency.clone(),
         };
         let pipeline = run_pipeline(pipeline)?;
         let maintenance = Maintenance::new(lake.clone(), &config.lake, &mut registry);
@@ -152,6 +153,8 @@ impl Server {
             lake.queries().with_audience_people_min(config.reports.audience_people_min),
             sql,
             progress.subscribe(),
+            urgency,
+            clock.clone(),
             dedup_ttl_s,
         ));
         let exports = Exports::open(folder.exports(), query.clone(), clock, Arc::new(SystemEntropy), &mut registry)

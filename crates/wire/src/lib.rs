@@ -6,6 +6,7 @@
 mod cancel;
 mod connection;
 mod identity;
+mod keys;
 mod metrics;
 mod parameters;
 mod scram;

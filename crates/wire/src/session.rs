@@ -40,6 +40,7 @@ use tally_lake::{Sql, SqlError, SqlLimits, SqlSession};
 use tokio::sync::watch;
 
 use crate::cancel::Cancellable;
+use crate::keys::without_keys;
 use crate::metrics::WireMetrics;
 use crate::statement::Kind;
 use crate::{identity, parameters};
@@ -101,7 +102,8 @@ impl Session {
     fn parse(&self, text: &str) -> PgWireResult<Vec<Statement>> {
         self.admitted()?;
         SqlSession::check_length(text).map_err(refusal)?;
-        self.syntax.parse(text).map_err(|cause| error("ERROR", "42601", cause.to_string()))
+        let statements = self.syntax.parse(text).map_err(|cause| error("ERROR", "42601", cause.to_string()))?;
+        Ok(statements.into_iter().map(|statement| without_keys(statement, &self.syntax)).collect())
     }
 
     async fn plan(&self, statement: &Statement) -> PgWireResult<LogicalPlan> {

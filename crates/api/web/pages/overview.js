@@ -114,7 +114,7 @@ function proofPanel(at) {
     into(
       body,
       async () => {
-        const { holds, report } = await ask("/v1/verify", { signal: at.signal, accept: [409] });
+        const { holds, report } = await ask("/v1/verify?recent=true", { signal: at.signal, accept: [409] });
         const sum = (name) => Object.values(report.kinds || {}).reduce((all, kind) => all + (kind[name] || 0), 0);
         const rows = [["received", report.received], ["counted", sum("counted")], ["duplicate", sum("duplicate")], ["invalid", sum("invalid_givt") + sum("invalid_sivt")], ["quarantined", sum("quarantined")]];
         return [

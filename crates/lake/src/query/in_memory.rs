@@ -128,9 +128,6 @@ impl<'a> Found<'a> {
         let mut key = Vec::with_capacity(self.report.group_by.len());
         let mut add = |at: usize| -> Result<()> {
             let of = cells.key(at);
-            if of.bucket_us < self.report.from_us || of.bucket_us >= self.report.to_us {
-                return Ok(());
-            }
             if !filters.iter_mut().all(|filter| filter.keeps(value_of(self.view, of, filter.filter.dimension))) {
                 return Ok(());
             }
@@ -162,11 +159,10 @@ impl<'a> Found<'a> {
                 None => Ok(()),
             }
         };
+        let places = |campaign| slot.places(campaign, self.report.from_us..self.report.to_us);
         match campaigns {
-            None => slot.places(None).try_for_each(&mut add),
-            Some(campaigns) => {
-                campaigns.iter().try_for_each(|campaign| slot.places(Some(campaign)).try_for_each(&mut add))
-            }
+            None => places(None).try_for_each(&mut add),
+            Some(campaigns) => campaigns.iter().try_for_each(|campaign| places(Some(campaign)).try_for_each(&mut add)),
         }
     }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::DataType;
 use datafusion::common::DataFusionError;
+use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
 use uuid::Uuid;
 
+use super::date_trunc::date_trunc;
 use crate::query::users_function;
 
 /// One call of these makes as much as it is told to, in one piece that no memory limit sees coming.
@@ -32,6 +34,9 @@ const UNBOUNDED: [&str; 14] = [
 pub(super) fn register(context: &SessionContext) {
     for name in UNBOUNDED {
         context.deregister_udf(name);
+    }
+    if let Ok(engines) = context.udf("date_trunc") {
+        context.register_udf(date_trunc(engines));
     }
     context.register_udaf(users_function());
 }

@@ -27,14 +27,24 @@ pub struct Report {
     pub format: Format,
     pub attribution: Option<Booking>,
     pub fill: Option<Fill>,
-    /// Only figures of closed time are wanted.
-    pub is_exact: bool,
+    pub consistency: Consistency,
     pub basis: Basis,
     /// Says how it is answered.
     pub explains: bool,
     pub as_of: Option<AsOf>,
     /// Only what is different now from what it was then.
     pub is_restated: bool,
+}
+
+/// How new the figures must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consistency {
+    /// What is in by now.
+    Freshest,
+    /// All that was acknowledged before the question.
+    Acknowledged,
+    /// Of closed time only.
+    Exact,
 }
 
 /// A moment of the past.
@@ -126,7 +136,7 @@ impl TryFrom<&ReportRequest> for Report {
             format: format(request.format.as_deref())?,
             attribution: attribution(request.attribution.as_deref())?,
             fill: fill(request.fill.as_deref())?,
-            is_exact: is_exact(request.consistency.as_deref())?,
+            consistency: consistency(request.consistency.as_deref())?,
             basis: basis(request.basis.as_deref())?,
             explains: request.explain,
             as_of: as_of(request.as_of.as_ref())?,
@@ -227,11 +237,12 @@ fn check_fill(report: &Report) -> Result<(), ReportError> {
     Err(error("fill", format!("the report is grouped by {units} units of time"), "group by one, such as `day`"))
 }
 
-fn is_exact(name: Option<&str>) -> Result<bool, ReportError> {
+fn consistency(name: Option<&str>) -> Result<Consistency, ReportError> {
     match name {
-        None | Some("freshest") => Ok(false),
-        Some("exact") => Ok(true),
-        Some(other) => Err(unknown("consistency".to_owned(), other, vec!["freshest", "exact"])),
+        None | Some("freshest") => Ok(Consistency::Freshest),
+        Some("acknowledged") => Ok(Consistency::Acknowledged),
+        Some("exact") => Ok(Consistency::Exact),
+        Some(other) => Err(unknown("consistency".to_owned(), other, vec!["freshest", "acknowledged", "exact"])),
     }
 }
 

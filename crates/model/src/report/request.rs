@@ -37,9 +37,10 @@ pub struct ReportRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^(zero|null)$")]
     pub fill: Option<String>,
-    /// `exact`: refused unless all of the time asked for lies before the watermark.
+    /// `exact`: refused unless all of the time asked for lies before the watermark. `acknowledged`: waits until all that was
+    /// acknowledged before the question is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(pattern = "^(exact|freshest)$")]
+    #[schema(pattern = "^(acknowledged|exact|freshest)$")]
     pub consistency: Option<String>,
     /// `net` (default) or `gross`: the events that rates are of.
     #[serde(default, skip_serializing_if = "Option::is_none")]

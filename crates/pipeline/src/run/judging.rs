@@ -1,7 +1,6 @@
 //! The first stage: reads the journal and judges, until a batch is due.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashSet;
@@ -12,15 +11,15 @@ use tracing::error;
 use super::{PipelineError, PipelineSettings};
 use crate::agents::Agents;
 use crate::poison::{read_record, verdict_by};
-use crate::{Arrival, Batch, Dedup, DoubleClicks, PersonsClick, PipelineMetrics, RollupBuilder, Rows, Sighted, judge};
+use crate::{
+    Arrival, Batch, Dedup, DoubleClicks, PersonsClick, PipelineMetrics, RollupBuilder, Rows, Sighted, Urgency, judge,
+};
 
 const READ_RECORDS: usize = 8_192;
 /// Bytes of records in a batch, which take about five times that in memory until they are committed.
 const BATCH_BYTES_MAX: usize = 96 << 20;
 /// Days times regions in a batch: each is a file of its own in the commit. Overshot by one read at most.
 const BATCH_FILES_MAX: usize = 256;
-/// With the commit itself and the push, a click is on the screen within two seconds.
-const WATCHED_COMMIT_AFTER: Duration = Duration::from_millis(500);
 const DAY_US: i64 = 86_400_000_000;
 const SECOND_US: i64 = 1_000_000;
 /// 2000-01-01, the earliest time that capture takes: where a partition begins with a record that cannot be read, it has no
@@ -45,7 +44,7 @@ pub struct Judging<R> {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     settings: PipelineSettings,
-    is_watched: Arc<AtomicBool>,
+    urgency: Arc<Urgency>,
     metrics: PipelineMetrics,
     memory: Memory,
     agents: Agents,
@@ -110,7 +109,7 @@ impl<R: Rows> Judging<R> {
             journal,
             clock,
             settings,
-            is_watched: Arc::default(),
+            urgency: Arc::default(),
             metrics,
             memory,
             agents: Agents::default(),
@@ -121,9 +120,9 @@ impl<R: Rows> Judging<R> {
         })
     }
 
-    /// Hurries while this is set.
-    pub(super) fn watched(self, is_watched: Arc<AtomicBool>) -> Self {
-        Self { is_watched, ..self }
+    /// Hurries for those who wait.
+    pub(super) fn with_urgency(self, urgency: Arc<Urgency>) -> Self {
+        Self { urgency, ..self }
     }
 
     /// Reads once, waiting so long for the first record, and judges what came. Gives a batch if one is due; an empty one tells
@@ -141,14 +140,11 @@ impl<R: Rows> Judging<R> {
         let waited = now.saturating_sub(*self.open.since.get_or_insert(now));
         let events = self.open.batch.events();
         let is_full = events >= self.settings.commit_events_max || self.open.size.is_full();
-        let is_due = is_full || waited >= self.commit_after() || self.ended.is_some() || events == 0;
+        let is_due = is_full
+            || waited >= self.urgency.commit_after(self.settings.commit_after)
+            || self.ended.is_some()
+            || events == 0;
         Ok(is_due.then(|| self.close_batch()))
-    }
-
-    /// Decides how soon figures are seen, and nothing about them.
-    fn commit_after(&self) -> Duration {
-        let is_watched = self.is_watched.load(Ordering::Relaxed);
-        if is_watched { self.settings.commit_after.min(WATCHED_COMMIT_AFTER) } else { self.settings.commit_after }
     }
 
     fn read(&mut self, wait: Duration) -> Result<(), PipelineError> {

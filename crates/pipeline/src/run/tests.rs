@@ -152,7 +152,7 @@ fn pipeline(journal: Arc<dyn Journal>, sink: &TestSink) -> (Pipeline<TestSink>, 
         dedup: DedupOptions { folder: None, memory_bytes_max: u64::MAX, seed: 7 },
         metrics: PipelineMetrics::register(&mut Registry::default()),
         progress,
-        is_watched: Arc::default(),
+        urgency: Arc::default(),
     };
     (pipeline, seen)
 }

@@ -105,7 +105,7 @@ async fn replay(config: &Config, journal: Arc<DiskJournal>, target: &DataFolder)
         dedup: config.dedup_options(target),
         metrics: PipelineMetrics::register(&mut Registry::default()),
         progress: watch::Sender::new(Progress::default()),
-        is_watched: Arc::default(),
+        urgency: Arc::default(),
     };
     pipeline.run().await?;
     attribute(config, &lake).await?;

@@ -15,10 +15,10 @@ use tally_model::analysis::{
 };
 use tally_model::report::{Answer, Report};
 use tally_model::{
-    Cells, CheckReport, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Judged, Life, Listed, Page,
-    Partition, Positions, Quarantined, Reason,
+    Cells, CheckReport, Clock, ConversionFilter, ConversionRow, Days, EventId, Fact, Format, Judged, Life, Listed,
+    Page, Partition, Positions, Quarantined, Reason,
 };
-use tally_pipeline::{Batch, LivePart, PersonsClick, Progress, Rows, Sighting, Sink, SinkError, Wanted};
+use tally_pipeline::{Batch, LivePart, PersonsClick, Progress, Rows, Sighting, Sink, SinkError, Urgency, Wanted};
 use tokio::sync::watch;
 
 use super::live::LiveFigures;
@@ -118,12 +118,21 @@ pub(crate) struct LakeQuery {
     queries: Queries,
     sql: Sql,
     progress: watch::Receiver<Progress>,
+    urgency: Arc<Urgency>,
+    clock: Arc<dyn Clock>,
     dedup_ttl_s: u64,
 }
 
 impl LakeQuery {
-    pub fn new(queries: Queries, sql: Sql, progress: watch::Receiver<Progress>, dedup_ttl_s: u64) -> Self {
-        Self { queries, sql, progress, dedup_ttl_s }
+    pub fn new(
+        queries: Queries,
+        sql: Sql,
+        progress: watch::Receiver<Progress>,
+        urgency: Arc<Urgency>,
+        clock: Arc<dyn Clock>,
+        dedup_ttl_s: u64,
+    ) -> Self {
+        Self { queries, sql, progress, urgency, clock, dedup_ttl_s }
     }
 
     /// Asks what takes raw events.
@@ -191,6 +200,14 @@ impl Moment for LakeMoment {
 impl Query for LakeQuery {
     fn freshness(&self) -> Freshness {
         Freshness { watermark_us: self.progress.borrow().watermark_us }
+    }
+
+    async fn catch_up(&self) -> Result<(), QueryError> {
+        let now_us = self.clock.now_us();
+        let _waiting = self.urgency.wait();
+        let mut progress = self.progress.clone();
+        let caught_up = progress.wait_for(|progress| progress.watermark_us >= now_us).await;
+        caught_up.map(drop).map_err(|_| QueryError::Busy("the server stops, and counts no more events".to_owned()))
     }
 
     async fn moment(&self, report: &Report) -> Result<Arc<dyn Moment>, QueryError> {

@@ -1,6 +1,5 @@
 //! The live figures: takes in what the lake has committed, and tells whoever looks, each second and after a commit.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tally_api::{Frame, Live};
 use tally_model::{Class, Clock, Counts, Kind};
-use tally_pipeline::{LIVE_WINDOW_S, LivePart, LiveView, LiveWindow, Progress};
+use tally_pipeline::{LIVE_WINDOW_S, LivePart, LiveView, LiveWindow, Progress, Urgency};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -24,22 +23,17 @@ const CAMPAIGNS_MAX: usize = 100;
 /// Shared by the sink, which adds, and the loop, which tells.
 pub(crate) struct LiveFigures {
     window: Mutex<LiveWindow>,
-    /// Whether anybody looks, for the pipeline to know.
-    is_watched: Arc<AtomicBool>,
+    /// Where the pipeline is told whether anybody looks.
+    urgency: Arc<Urgency>,
     clock: Arc<dyn Clock>,
     cells: Gauge,
     unnamed: Counter,
 }
 
 impl LiveFigures {
-    pub fn new(clock: Arc<dyn Clock>, registry: &mut Registry) -> Arc<Self> {
-        let figures = Self {
-            window: Mutex::default(),
-            is_watched: Arc::default(),
-            clock,
-            cells: Gauge::default(),
-            unnamed: Counter::default(),
-        };
+    pub fn new(clock: Arc<dyn Clock>, urgency: Arc<Urgency>, registry: &mut Registry) -> Arc<Self> {
+        let figures =
+            Self { window: Mutex::default(), urgency, clock, cells: Gauge::default(), unnamed: Counter::default() };
         let registry = registry.sub_registry_with_prefix("tally_live");
         registry.register("cells", "Campaigns in seconds that the live figures hold", figures.cells.clone());
         registry.register(
@@ -48,10 +42,6 @@ impl LiveFigures {
             figures.unnamed.clone(),
         );
         Arc::new(figures)
-    }
-
-    pub fn is_watched(&self) -> Arc<AtomicBool> {
-        self.is_watched.clone()
     }
 
     pub fn add(&self, part: LivePart) {
@@ -87,7 +77,7 @@ pub(crate) async fn run(
     loop {
         let told = Instant::now();
         let is_watched = live.is_watched();
-        figures.is_watched.store(is_watched, Ordering::Relaxed);
+        figures.urgency.set_watched(is_watched);
         if is_watched {
             let newest = progress.borrow_and_update().clone();
             frames.send_replace(figures.frame(&newest));

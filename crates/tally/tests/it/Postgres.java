@@ -104,6 +104,17 @@ public class Postgres {
         }
         check("a column's type " + columns, columns.get("clicks"), "int8");
         check("a column's type " + columns, columns.get("bucket"), "timestamptz");
+        // There are none: the answer is empty, and no error.
+        hasNone(about.getPrimaryKeys(null, "public", "campaign_day"), "COLUMN_NAME");
+        hasNone(about.getIndexInfo(null, "public", "campaign_day", false, false), "COLUMN_NAME");
+        hasNone(about.getImportedKeys(null, "public", "campaign_day"), "FKCOLUMN_NAME");
+    }
+
+    static void hasNone(ResultSet rows, String column) throws SQLException {
+        try (rows) {
+            rows.findColumn(column);
+            check("rows with " + column, rows.next(), false);
+        }
     }
 
     public static void main(String[] arguments) throws SQLException {

@@ -67,6 +67,19 @@ fn an_answer_stays_until_a_day_that_it_is_about_gets_an_event() {
 }
 
 #[test]
+fn what_was_acknowledged_is_in_the_answer_where_that_is_asked_for() {
+    // Batches would wait for an hour: only the questions make the server hurry.
+    let server = Server::with(&[("TALLY__PIPELINE__COMMIT_AFTER_MS", "3600000")]);
+    for n in 1..=5 {
+        assert_eq!(server.post("/v1/events", click(n, "spring").to_string(), &[]).0, 202);
+        let rows = server.ask(json!({"metrics": ["clicks"], "consistency": "acknowledged"}));
+        assert_eq!(rows, [json!({"clicks": n})]);
+    }
+    assert_eq!(server.post("/v1/events", click(6, "spring").to_string(), &[]).0, 202);
+    assert_eq!(server.total("clicks"), 5, "the figures that are in by now");
+}
+
+#[test]
 fn a_client_never_sees_less_than_it_saw_and_can_look_back() {
     let mut server = Server::start();
     send(&server, 0, 10, 0);

@@ -192,7 +192,7 @@ def errors(browser):
     page.unroute("**/v1/query")
     page.get_by_role("button", name="Try again").first.click()
     page.wait_for_selector("table")
-    page.route("**/v1/verify", lambda route: route.fulfill(status=409, content_type="application/json", body='{"holds":false,"report":{"received":3,"kinds":[],"differences_total":2}}'))
+    page.route("**/v1/verify?*", lambda route: route.fulfill(status=409, content_type="application/json", body='{"holds":false,"report":{"received":3,"kinds":[],"differences_total":2}}'))
     page.goto(f"{SERVER}/")
     page.wait_for_selector(".seal.broken")
     return {"said": said, "seal": page.inner_text(".seal.broken")}
