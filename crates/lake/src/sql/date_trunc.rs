@@ -111,8 +111,8 @@ mod tests {
     proptest! {
         #[test]
         fn it_says_what_the_engine_says(
-            // The years 1653 to 2286: before and after the epoch.
-            instants in proptest::collection::vec(proptest::option::of(-10_i64.pow(16)..10_i64.pow(16)), 0..20),
+            // The years 1684 to 2255, before and after the epoch: of later ones the engine says that they are out of range.
+            instants in proptest::collection::vec(proptest::option::of(-9 * 10_i64.pow(15)..9 * 10_i64.pow(15)), 0..20),
             unit in prop::sample::select(vec!["second", "minute", "HOUR", "day", "week", "month", "year"]),
             zone in prop::sample::select(vec!["UTC", "+00:00", "Etc/UTC", "Europe/Berlin"]),
         ) {
