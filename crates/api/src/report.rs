@@ -139,10 +139,8 @@ async fn answer(
             told.insert(name, value);
         }
     };
-    // What is compared with now changes with now.
-    let is_past = report.as_of.is_some() && !report.is_restated;
     tell(header::ETAG, etag);
-    tell(header::CACHE_CONTROL, cache_control(headers, is_closed, is_past));
+    tell(header::CACHE_CONTROL, cache_control(headers, Lasting::of(&report, is_closed)));
     tell(header::HeaderName::from_static(SESSION), moment.version().to_string());
     told.insert(header::VARY, HeaderValue::from_static("authorization, cookie"));
     Ok(response)
@@ -177,14 +175,34 @@ fn asks_for_another(headers: &HeaderMap, etag: &str) -> bool {
     known.flat_map(|list| list.split(',')).any(|known| known.trim() == etag)
 }
 
+/// For how long an answer may be given again without asking.
+enum Lasting {
+    No,
+    Closed,
+    Past,
+}
+
+impl Lasting {
+    fn of(report: &Report, is_closed: bool) -> Self {
+        match (report.as_of, report.consistency) {
+            // What is compared with now changes with now.
+            (Some(_), _) if !report.is_restated => Self::Past,
+            // Another's answer may lack what was acknowledged since.
+            (_, Consistency::Acknowledged) => Self::No,
+            _ if is_closed => Self::Closed,
+            _ => Self::No,
+        }
+    }
+}
+
 /// What a cache on the way may do with the answer: ask again with its ETag, and for a while not even that.
-fn cache_control(headers: &HeaderMap, is_closed: bool, is_past: bool) -> String {
+fn cache_control(headers: &HeaderMap, lasting: Lasting) -> String {
     let is_personal = headers.contains_key(header::AUTHORIZATION) || headers.contains_key(header::COOKIE);
     let who = if is_personal { "private" } else { "public" };
-    match (is_past, is_closed) {
-        (true, _) => format!("{who}, max-age={PAST_MAX_AGE_S}"),
-        (false, true) => format!("{who}, max-age={CLOSED_MAX_AGE_S}"),
-        (false, false) => format!("{who}, no-cache"),
+    match lasting {
+        Lasting::Past => format!("{who}, max-age={PAST_MAX_AGE_S}"),
+        Lasting::Closed => format!("{who}, max-age={CLOSED_MAX_AGE_S}"),
+        Lasting::No => format!("{who}, no-cache"),
     }
 }
 

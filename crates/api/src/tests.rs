@@ -1,3 +1,6 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use futures::StreamExt;
@@ -73,8 +76,12 @@ impl Query for Fixed {
         Ok(Table { columns: vec![("n".to_owned(), "bigint")], table_version: 7, body })
     }
 
+    /// Takes a while, and tells in `received` how many were asked of it.
     async fn check(&self, recount: bool) -> Result<CheckReport, QueryError> {
-        let mut report = CheckReport { recounted: recount, ..CheckReport::default() };
+        static ASKED: AtomicU64 = AtomicU64::new(0);
+        let received = ASKED.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut report = CheckReport { recounted: recount, received, ..CheckReport::default() };
         if recount {
             report.expect(|| "clicks".to_owned(), 1, 2);
         }
@@ -230,6 +237,45 @@ async fn a_contradiction_shows_in_the_status() {
     let (status, _, body) = send("GET", "/v1/verify?recount=true", "").await;
     assert_eq!(status, StatusCode::CONFLICT);
     assert!(body.contains(r#"{"place":"clicks","expected":1,"found":2}"#), "{body}");
+}
+
+#[tokio::test]
+async fn a_recent_proof_serves_all_who_ask_and_others_get_one_of_their_own() {
+    let app =
+        router(Api::new(Arc::new(Fixed), ApiMetrics::register(&mut Registry::default()), CacheSettings::default()));
+    let ask = async |parameters: &str| -> Value {
+        let request = Request::get(format!("/v1/verify{parameters}")).body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        serde_json::from_slice(&axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
+    };
+    let (one, other) = tokio::join!(ask("?recent=true"), ask("?recent=true"));
+    assert_eq!(one["report"]["received"], other["report"]["received"], "they waited for the same one");
+    let later = ask("?recent=true").await;
+    assert_eq!(later["report"]["received"], one["report"]["received"]);
+    let own = ask("").await;
+    assert_ne!(own["report"]["received"], one["report"]["received"]);
+    assert_eq!(own["age_ms"], 0);
+}
+
+#[tokio::test]
+async fn caches_on_the_way_keep_what_is_closed_and_never_an_answer_that_has_all_that_was_acknowledged() {
+    let app =
+        router(Api::new(Arc::new(Fixed), ApiMetrics::register(&mut Registry::default()), CacheSettings::default()));
+    let of_closed = r#""metrics":["clicks"],"from":"2019-11-01T00:00:00Z","to":"2019-11-24T00:00:00Z""#;
+    let of_open = r#""metrics":["clicks"],"from":"2019-11-01T00:00:00Z","to":"2019-11-25T00:00:00Z""#;
+    for (question, lasts) in [
+        (format!("{{{of_closed}}}"), "public, max-age=60"),
+        (format!("{{{of_open}}}"), "public, no-cache"),
+        (format!(r#"{{{of_closed},"consistency":"exact"}}"#), "public, max-age=60"),
+        (format!(r#"{{{of_closed},"consistency":"acknowledged"}}"#), "public, no-cache"),
+        (format!(r#"{{{of_open},"as_of":7}}"#), "public, max-age=86400"),
+        (format!(r#"{{{of_open},"as_of":7,"restated":true}}"#), "public, no-cache"),
+    ] {
+        let request = Request::post("/v1/query").body(Body::from(question.clone())).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        let told = response.headers().get("cache-control").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(told.as_deref(), Some(lasts), "{question}");
+    }
 }
 
 #[tokio::test]

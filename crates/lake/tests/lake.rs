@@ -334,6 +334,42 @@ async fn compaction_changes_files_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn few_files_are_merged_once_no_more_come_and_a_large_one_not_for_tiny_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at_us(T0_US));
+    let lake = Lake::open(folder.path(), 1, clock.clone()).await.unwrap();
+    let mut next = 0;
+    // Of one day, in as many files as there are regions: three.
+    let mut commit_some = async |n: u64| {
+        let rows: Vec<Judged> =
+            (next..next + n).map(|offset| judged(offset, u128::from(offset), T0_US, Verdict::Counted)).collect();
+        next += n;
+        commit(&lake, &rows).await;
+    };
+    let event_files = async || {
+        while !lake.compact(CompactionSettings::default()).await.unwrap().is_empty() {}
+        lake.view().sizes()[0].files
+    };
+    for _ in 0..5 {
+        commit_some(90).await;
+    }
+    clock.advance_ms(119_999);
+    assert_eq!(event_files().await, 15, "more may come");
+    commit_some(90).await;
+    clock.advance_ms(119_999);
+    assert_eq!(event_files().await, 18, "and it did");
+    clock.advance_ms(1);
+    assert_eq!(event_files().await, 3);
+
+    for _ in 0..4 {
+        commit_some(3).await;
+    }
+    clock.advance_ms(120_000);
+    assert_eq!(event_files().await, 6, "180 rows are not written anew for 4");
+    assert!(lake.queries().check(true, 86_400).await.unwrap().holds());
+}
+
+#[tokio::test]
 async fn a_wrong_rollup_is_found_cell_by_cell() {
     let folder = tempfile::tempdir().unwrap();
     let lake = open(folder.path()).await;

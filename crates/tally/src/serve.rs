@@ -149,14 +149,14 @@ impl Server {
         let sql = lake.sql(config.reports.statement_bytes)?;
         let postgres =
             postgres::open(config, sql.clone(), keyring.clone(), clock.clone(), &door_metrics, &mut registry)?;
-        let query = Arc::new(LakeQuery::new(
-            lake.queries().with_audience_people_min(config.reports.audience_people_min),
+        let query = Arc::new(LakeQuery {
+            queries: lake.queries().with_audience_people_min(config.reports.audience_people_min),
             sql,
-            progress.subscribe(),
+            progress: progress.subscribe(),
             urgency,
-            clock.clone(),
+            clock: clock.clone(),
             dedup_ttl_s,
-        ));
+        });
         let exports = Exports::open(folder.exports(), query.clone(), clock, Arc::new(SystemEntropy), &mut registry)
             .with_context(|| format!("cannot open the folder of exports `{}`", folder.exports().display()))?;
         let cache = CacheSettings {

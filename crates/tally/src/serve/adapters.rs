@@ -115,26 +115,15 @@ impl Sink for LakeSink {
 }
 
 pub(crate) struct LakeQuery {
-    queries: Queries,
-    sql: Sql,
-    progress: watch::Receiver<Progress>,
-    urgency: Arc<Urgency>,
-    clock: Arc<dyn Clock>,
-    dedup_ttl_s: u64,
+    pub queries: Queries,
+    pub sql: Sql,
+    pub progress: watch::Receiver<Progress>,
+    pub urgency: Arc<Urgency>,
+    pub clock: Arc<dyn Clock>,
+    pub dedup_ttl_s: u64,
 }
 
 impl LakeQuery {
-    pub fn new(
-        queries: Queries,
-        sql: Sql,
-        progress: watch::Receiver<Progress>,
-        urgency: Arc<Urgency>,
-        clock: Arc<dyn Clock>,
-        dedup_ttl_s: u64,
-    ) -> Self {
-        Self { queries, sql, progress, urgency, clock, dedup_ttl_s }
-    }
-
     /// Asks what takes raw events.
     async fn aside<T, W>(&self, ask: impl FnOnce(Queries) -> W) -> Result<T, QueryError>
     where
