@@ -19,7 +19,7 @@ const VERSION: &str = "16.6";
 const VERSION_NUMBER: &str = "160006";
 
 /// Settings that are asked for by name, and what stands in a Postgres that was just installed.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
     ("server_version", VERSION),
     ("server_version_num", VERSION_NUMBER),
     ("server_encoding", "UTF8"),
@@ -27,6 +27,7 @@ const SETTINGS: [(&str, &str); 9] = [
     ("client_encoding", "UTF8"),
     ("standard_conforming_strings", "on"),
     ("max_identifier_length", "63"),
+    ("max_index_keys", "32"),
     ("transaction_read_only", "on"),
     ("default_transaction_read_only", "on"),
 ];

@@ -5,10 +5,12 @@
 
 mod cancel;
 mod connection;
+mod format;
 mod identity;
-mod keys;
+mod information_schema;
 mod metrics;
 mod parameters;
+mod questions;
 mod scram;
 mod server;
 mod session;

@@ -40,11 +40,13 @@ use tally_lake::{Sql, SqlError, SqlLimits, SqlSession};
 use tokio::sync::watch;
 
 use crate::cancel::Cancellable;
-use crate::keys::without_keys;
 use crate::metrics::WireMetrics;
+use crate::questions::understood;
 use crate::statement::Kind;
-use crate::{identity, parameters};
+use crate::{format, identity, information_schema, parameters};
 
+/// The name of the database that clients connect to.
+const CATALOG: &str = "tally";
 /// How long a statement may run, unless its session sets less.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 /// Where the library keeps what `SET statement_timeout` said.
@@ -71,9 +73,12 @@ impl Session {
     pub fn new(sql: &Sql, metrics: WireMetrics) -> Result<Self, SqlError> {
         let sql = sql.session()?;
         let context = sql.context().clone();
-        setup_pg_catalog(&context, "tally", EmptyContextProvider)
+        setup_pg_catalog(&context, CATALOG, EmptyContextProvider)
+            .map_err(|error| *error)
+            .and_then(|()| information_schema::register(&context, CATALOG))
             .map_err(|error| SqlError::Failed(format!("cannot set up the catalog: {error}")))?;
         identity::register(&context);
+        format::register(&context);
         let library = DfSessionService::new_with_hooks(Arc::new(context.clone()), Vec::new()).query_parser();
         Ok(Self {
             sql: Arc::new(sql),
@@ -103,7 +108,7 @@ impl Session {
         self.admitted()?;
         SqlSession::check_length(text).map_err(refusal)?;
         let statements = self.syntax.parse(text).map_err(|cause| error("ERROR", "42601", cause.to_string()))?;
-        Ok(statements.into_iter().map(|statement| without_keys(statement, &self.syntax)).collect())
+        Ok(statements.into_iter().map(|statement| understood(statement, &self.syntax)).collect())
     }
 
     async fn plan(&self, statement: &Statement) -> PgWireResult<LogicalPlan> {

@@ -107,6 +107,9 @@ public class Postgres {
         // There are none: the answer is empty, and no error.
         hasNone(about.getPrimaryKeys(null, "public", "campaign_day"), "COLUMN_NAME");
         hasNone(about.getIndexInfo(null, "public", "campaign_day", false, false), "COLUMN_NAME");
+        hasNone(about.getImportedKeys(null, "public", "campaign_day"), "FKCOLUMN_NAME");
+        hasNone(about.getExportedKeys(null, "public", "campaign_day"), "FKCOLUMN_NAME");
+        hasNone(about.getCrossReference(null, "public", "campaign_day", null, "public", "geo_day"), "FKCOLUMN_NAME");
     }
 
     static void hasNone(ResultSet rows, String column) throws SQLException {
