@@ -53,6 +53,7 @@ pub(crate) use door::{Door, DoorMetrics};
 use live::LiveFigures;
 use maintenance::Maintenance;
 use operations::Operations;
+use postgres::Holders;
 use recount::{Recount, RecountMetrics};
 use session::Sessions;
 pub(crate) use truth::{ComparedFigure, Comparison, KnownTruth};
@@ -140,15 +141,15 @@ impl Server {
             key,
             signing_keys: Some(folder.signing_keys()),
             settings: config.capture.clone(),
-            limits,
+            limits: limits.clone(),
             metrics: CaptureMetrics::register(&mut registry),
         })?);
         let (frames, newest_frame) = watch::channel(Frame::default());
         let live = Live::new(newest_frame, &mut registry);
         let door_metrics = DoorMetrics::register(&mut registry);
         let sql = lake.sql(config.reports.statement_bytes)?;
-        let postgres =
-            postgres::open(config, sql.clone(), keyring.clone(), clock.clone(), &door_metrics, &mut registry)?;
+        let holders = Holders { keyring: keyring.clone(), limits: limits.clone(), clock: clock.clone() };
+        let postgres = postgres::open(config, sql.clone(), holders, &door_metrics, &mut registry)?;
         let query = Arc::new(LakeQuery {
             queries: lake.queries().with_audience_people_min(config.reports.audience_people_min),
             sql,

@@ -24,15 +24,28 @@ use crate::startup::Startup;
 const CONNECTIONS_MAX: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is known of a name at this moment.
-pub type VerifierOf = dyn Fn(&str) -> Option<Verifier> + Send + Sync;
+/// What is known of the holders of keys at this moment.
+pub trait KeyHolders: Send + Sync {
+    /// None of who may not come in.
+    fn verifier(&self, user: &str) -> Option<Verifier>;
+
+    /// Asked before each statement: a session may outlive its key, and send without end.
+    fn may_ask(&self, user: &str) -> Result<(), Denied>;
+}
+
+/// Why a statement is not answered, in words for its sender.
+#[derive(Debug)]
+pub enum Denied {
+    /// The session ends.
+    ForGood(String),
+    Now(String),
+}
 
 /// Who may come in.
 pub enum Users {
     /// Whoever connects, as over HTTP where no keys are needed.
     Anyone,
-    /// Those of whom there is a verifier.
-    Keys(Box<VerifierOf>),
+    Keys(Box<dyn KeyHolders>),
 }
 
 pub struct Wire {

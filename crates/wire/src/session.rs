@@ -42,6 +42,7 @@ use tokio::sync::watch;
 use crate::cancel::Cancellable;
 use crate::metrics::WireMetrics;
 use crate::questions::understood;
+use crate::server::{Denied, Shared, Users};
 use crate::statement::Kind;
 use crate::{format, identity, information_schema, parameters};
 
@@ -64,9 +65,29 @@ pub(crate) struct Session {
     /// For the types of parameters and columns.
     library: Arc<Parser>,
     /// Set once the client has come in. The protocol's loop goes on after an error, also after one of the login.
-    admitted: OnceLock<Cancellable>,
+    admitted: OnceLock<Admitted>,
     names: Mutex<HashSet<String>>,
     metrics: WireMetrics,
+}
+
+/// A client that has come in.
+pub(crate) struct Admitted {
+    pub cancellable: Cancellable,
+    pub user: String,
+    pub shared: Arc<Shared>,
+}
+
+impl Admitted {
+    /// Whether a statement of its is answered now.
+    fn check(&self) -> PgWireResult<()> {
+        match &self.shared.users {
+            Users::Anyone => Ok(()),
+            Users::Keys(holders) => holders.may_ask(&self.user).map_err(|denied| match denied {
+                Denied::ForGood(why) => error("FATAL", "28000", why),
+                Denied::Now(why) => error("ERROR", "53400", why),
+            }),
+        }
+    }
 }
 
 impl Session {
@@ -91,16 +112,16 @@ impl Session {
         })
     }
 
-    pub fn admit(&self, cancellable: Cancellable) {
+    pub fn admit(&self, admitted: Admitted) {
         // A second login in one connection changes nothing: the protocol has none.
-        let _ = self.admitted.set(cancellable);
+        let _ = self.admitted.set(admitted);
     }
 
     pub fn is_admitted(&self) -> bool {
         self.admitted.get().is_some()
     }
 
-    fn admitted(&self) -> PgWireResult<&Cancellable> {
+    fn admitted(&self) -> PgWireResult<&Admitted> {
         self.admitted.get().ok_or_else(|| error("FATAL", "28000", "log in first"))
     }
 
@@ -170,7 +191,9 @@ impl Session {
     where
         C: ClientInfo + ?Sized,
     {
-        let cancel = self.admitted()?.watch();
+        let admitted = self.admitted()?;
+        admitted.check()?;
+        let cancel = admitted.cancellable.watch();
         self.metrics.statements.inc();
         let options = Arc::new(FormatOptions::from_client_metadata(client.metadata()));
         let fields = Arc::new(arrow_schema_to_pg_fields(plan.schema().as_arrow(), format, Some(options))?);

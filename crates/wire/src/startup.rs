@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 
 use crate::scram::{Exchange, Fault, Verifier};
 use crate::server::{Shared, Users};
-use crate::session::Session;
+use crate::session::{Admitted, Session};
 
 const DATABASE: &str = "tally";
 
@@ -74,7 +74,8 @@ impl Startup {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let (process, secret) = self.shared.names.generate(client);
-        self.session.admit(self.shared.cancels.enter(process, secret.to_bytes().to_vec()));
+        let cancellable = self.shared.cancels.enter(process, secret.to_bytes().to_vec());
+        self.session.admit(Admitted { cancellable, user: user_of(client), shared: self.shared.clone() });
         client.set_pid_and_secret_key(process, secret);
         let mut parameters = DefaultServerParameterProvider::default();
         parameters.is_superuser = false;
@@ -140,7 +141,7 @@ impl Startup {
         }
         let data = first.data.ok_or(Fault::Protocol("the first message is empty"))?;
         let known = match &self.shared.users {
-            Users::Keys(verifier_of) => verifier_of(user),
+            Users::Keys(holders) => holders.verifier(user),
             Users::Anyone => None,
         };
         // Who tries names learns nothing of which there are.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
+use tally_capture::{Caller, Limits};
 use tally_lake::Sql;
 use tally_model::{Clock, SystemEntropy};
-use tally_wire::{Users, Wire, WireMetrics};
+use tally_wire::{Denied, KeyHolders, Users, Verifier, Wire, WireMetrics};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::access::Keyring;
+use super::access::{Keyring, Refusal};
 use super::door::DoorMetrics;
 use super::door::tls::{POSTGRES, Tls};
 use crate::config::{Config, PostgresConfig};
@@ -22,8 +23,7 @@ use crate::config::{Config, PostgresConfig};
 pub(super) fn open(
     config: &Config,
     sql: Sql,
-    keyring: Arc<Keyring>,
-    clock: Arc<dyn Clock>,
+    holders: Holders,
     door_metrics: &DoorMetrics,
     registry: &mut Registry,
 ) -> Result<Option<impl Future<Output = ()> + Send + 'static>> {
@@ -34,7 +34,7 @@ pub(super) fn open(
     let Some(listener) = bind(&config.postgres, listen)? else { return Ok(None) };
     let users = match config.postgres_requires_keys(listen) {
         false => Users::Anyone,
-        true => Users::Keys(Box::new(move |name| keyring.verifier(name, clock.now_us().div_euclid(1_000_000)))),
+        true => Users::Keys(Box::new(holders)),
     };
     info!(address = %listener.local_addr()?, tls = tls.is_some(), "serving Postgres");
     let acceptor = tls.clone().map(|tls| Box::new(move || tls.acceptor()) as Box<dyn Fn() -> _ + Send + Sync>);
@@ -55,6 +55,32 @@ pub(super) fn open(
             () = watching => {}
         }
     }))
+}
+
+/// The holders of keys, with the limits that they have over HTTP too.
+pub(super) struct Holders {
+    pub keyring: Arc<Keyring>,
+    pub limits: Arc<Limits>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Holders {
+    fn now_s(&self) -> i64 {
+        self.clock.now_us().div_euclid(1_000_000)
+    }
+}
+
+impl KeyHolders for Holders {
+    fn verifier(&self, user: &str) -> Option<Verifier> {
+        self.keyring.verifier(user, self.now_s())
+    }
+
+    fn may_ask(&self, user: &str) -> Result<(), Denied> {
+        let key =
+            self.keyring.check_name(user, self.now_s()).map_err(|refusal| Denied::ForGood(refusal.to_string()))?;
+        let limited = self.limits.key(Caller { key_id: key.0.into() });
+        limited.map_err(|limited| Denied::Now(Refusal::Limited(limited).to_string()))
+    }
 }
 
 fn bind(config: &PostgresConfig, listen: SocketAddr) -> Result<Option<TcpListener>> {

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -146,7 +146,7 @@ fn a_cancelled_statement_and_one_over_its_timeout_stop() {
     // psql sends a cancel request when it is interrupted.
     let mut child = Command::new("psql");
     child.arg(postgres.url()).args(["--no-psqlrc", "-c", endless]);
-    let child = child.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("the statement runs", || {
         let before = postgres.server.cpu();
         std::thread::sleep(Duration::from_millis(300));
@@ -200,6 +200,41 @@ fn where_keys_are_required_only_keys_that_may_ask_come_in() {
     eventually("a revoked key is refused", || !login("analyst", &analyst).status.success());
     let log = postgres.server.log();
     assert!(!log.contains(analyst.rsplit('_').next().unwrap()), "a secret was written down");
+}
+
+#[test]
+fn a_session_ends_with_its_key_and_asks_no_faster_than_the_key_may() {
+    if !has_psql() {
+        return;
+    }
+    let postgres = Postgres::with(&[("TALLY__SERVER__AUTH", "on"), ("TALLY__LIMITS__KEY_PER_S", "1")]);
+    let data = postgres.server.data().to_str().unwrap().to_owned();
+    let output = postgres.server.tally(&["keys", "create", "analyst", "--scopes", "query", "--data", &data]);
+    let key = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let asked = |statements: &[&str]| psql(&postgres.url(), &[("PGPASSWORD", &key)], statements);
+    eventually("the server takes the key", || asked(&["-c", "SELECT 1"]).status.success());
+
+    let many: Vec<&str> = std::iter::repeat_n(["-c", "SELECT 1"], 60).flatten().collect();
+    let refused = said(&asked(&many));
+    assert!(refused.contains("faster than"), "{refused}");
+    eventually("it may ask again", || asked(&["-c", "SELECT 1"]).status.success());
+
+    let mut command = Command::new("psql");
+    command.arg(postgres.url()).args(["--no-psqlrc", "--tuples-only", "--no-align"]).env("PGPASSWORD", &key);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut open = command.spawn().unwrap();
+    let mut statements = open.stdin.take().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    statements.write_all(b"SELECT 'before';\n").unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(postgres.server.tally(&["keys", "revoke", "analyst", "--data", &data]).status.success());
+    eventually("a revoked key is refused", || said(&asked(&["-c", "SELECT 1"])).contains("may ask"));
+    statements.write_all(b"SELECT 'after';\n").unwrap();
+    drop(statements);
+    let output = open.wait_with_output().unwrap();
+    let (rows, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(rows.trim(), "before", "{errors}");
+    assert!(errors.contains("FATAL"), "{errors}");
 }
 
 /// A startup message for the database `tally`.

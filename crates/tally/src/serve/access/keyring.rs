@@ -115,10 +115,17 @@ impl Keyring {
     pub fn verifier(&self, name: &str, now_s: i64) -> Option<Verifier> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let known = keys.values().find(|known| known.key.name == name)?;
-        let may_ask = known.key.scopes.contains(&Scope::Query) && !known.key.is_expired(now_s);
-        let verifier = known.key.verifier().filter(|_| may_ask)?;
-        known.last_used.set(now_s);
+        let verifier = known.key.verifier()?;
+        known.may(Scope::Query, now_s).ok()?;
         Some(verifier)
+    }
+
+    /// Whether the key of this name, whose holder logged in with it, may still ask.
+    pub fn check_name(&self, name: &str, now_s: i64) -> Result<KeyId, Refusal> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let (id, known) = keys.iter().find(|(_, known)| known.key.name == name).ok_or(Refusal::UnknownKey)?;
+        known.may(Scope::Query, now_s)?;
+        Ok(*id)
     }
 
     /// Reads the file again if it changed. One that cannot be read changes nothing: half a file must lock nobody out.
