@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
 use datafusion::common::Result;
@@ -16,7 +15,7 @@ use tally_model::report::{Base, Measure, Metric};
 use tally_model::{Dimension, Grain, Kind, View};
 
 use super::check::SKETCH;
-use super::functions::id_text;
+use super::functions::{MONEY, id_text, money};
 use crate::query::{FileTable, users_function};
 use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, base_column};
 use crate::writer::LakeView;
@@ -31,9 +30,6 @@ pub(super) enum Relation {
     /// The sketches of the same cells.
     Sketches(View, Grain),
 }
-
-/// Money has 38 digits in SQL, so that a sum of it never comes out as another amount.
-const MONEY: DataType = DataType::Decimal128(38, 0);
 
 /// Columns of `events` that are shown under another name: these are words of SQL.
 const RENAMED: [(&str, &str); 2] = [("partition", "log_partition"), ("offset", "log_offset")];
@@ -89,7 +85,7 @@ fn events(lake: &LakeView) -> Result<LogicalPlanBuilder> {
     let shown = EVENTS.fields().iter().map(|field| field.name().as_str()).filter(|name| !HIDDEN.contains(name));
     let columns = shown.map(|name| match name {
         "event_id" => id_text().call(vec![ident(name)]).alias(name),
-        "cost_micros" | "revenue_micros" => cast(ident(name), MONEY).alias(name),
+        "cost_micros" | "revenue_micros" => money().call(vec![ident(name)]).alias(name),
         _ => match RENAMED.iter().find(|(stored, _)| *stored == name) {
             Some((stored, shown)) => ident(*stored).alias(*shown),
             None => ident(name),
@@ -136,7 +132,7 @@ fn merged_cells(lake: &LakeView, view: View, grain: Grain) -> Result<LogicalPlan
 
 fn sum_of(base: Base) -> Expr {
     match base {
-        Base::CostMicros | Base::RevenueMicros => cast(sum(cast(ident(base_column(base)), MONEY)), MONEY),
+        Base::CostMicros | Base::RevenueMicros => cast(sum(money().call(vec![ident(base_column(base))])), MONEY),
         Base::Events(..) | Base::Users => sum(ident(base_column(base))),
     }
 }

@@ -16,7 +16,7 @@ use tally_model::Positions;
 
 pub(super) use writer::RunWriter;
 
-use super::filter::Filters;
+use super::filter::Filter;
 #[cfg(test)]
 use super::filter::Spoilt;
 use super::table::shard_of;
@@ -61,17 +61,21 @@ pub(super) struct Run {
 pub(super) struct Search {
     /// The upper half of the first key of each block.
     firsts: Vec<u64>,
-    filters: Filters,
+    /// With the first shard that each is about.
+    filters: Vec<(u32, Filter)>,
 }
 
 impl Search {
     fn bytes(&self) -> u64 {
-        (size_of_val(self.firsts.as_slice()) + self.filters.bytes()) as u64
+        let filters = self.filters.iter().map(|(_, filter)| size_of_val(filter) + filter.fingerprints().len());
+        (self.firsts.len() * 8 + filters.sum::<usize>()) as u64
     }
 
     #[inline]
     fn may_hold(&self, key: u128) -> bool {
-        self.filters.may_hold(shard_of(key) as u32, upper_half(key))
+        let shard = shard_of(key) as u32;
+        let after = self.filters.partition_point(|(first, _)| *first <= shard);
+        after > 0 && self.filters[after - 1].1.may_hold(upper_half(key))
     }
 }
 

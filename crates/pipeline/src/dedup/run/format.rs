@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use crc32c::crc32c;
 use tally_model::Positions;
 
-use super::super::filter::{Filter, Filters};
+use super::super::filter::Filter;
 use super::{Head, Rules, Search};
 
 pub(super) const BLOCK_BYTES: usize = 4_096;
@@ -79,8 +79,8 @@ pub(super) fn damaged(what: &str) -> io::Error {
 }
 
 /// Everything after the blocks.
-pub(super) fn encode_tail(head: &Head, firsts: &[u64], filters: &[Filter], tail_at: u64) -> Vec<u8> {
-    let fingerprints: usize = filters.iter().map(|filter| filter.fingerprints.len()).sum();
+pub(super) fn encode_tail(head: &Head, firsts: &[u64], filters: &[(u32, Filter)], tail_at: u64) -> Vec<u8> {
+    let fingerprints: usize = filters.iter().map(|(_, filter)| filter.fingerprints().len()).sum();
     let mut tail = Vec::with_capacity(256 + firsts.len() * 8 + fingerprints);
     tail.extend(VERSION.to_le_bytes());
     tail.extend(head.rules.ttl_s.to_le_bytes());
@@ -95,11 +95,11 @@ pub(super) fn encode_tail(head: &Head, firsts: &[u64], filters: &[Filter], tail_
     tail.extend((firsts.len() as u32).to_le_bytes());
     firsts.iter().for_each(|first| tail.extend(first.to_le_bytes()));
     tail.extend((filters.len() as u32).to_le_bytes());
-    for filter in filters {
-        tail.extend(filter.from_shard.to_le_bytes());
-        tail.extend(filter.descriptor);
-        tail.extend((filter.fingerprints.len() as u32).to_le_bytes());
-        tail.extend(&filter.fingerprints);
+    for (first_shard, filter) in filters {
+        tail.extend(first_shard.to_le_bytes());
+        tail.extend(filter.descriptor());
+        tail.extend((filter.fingerprints().len() as u32).to_le_bytes());
+        tail.extend(filter.fingerprints());
     }
     let (length, checksum) = (tail.len() as u64, crc32c(&tail));
     tail.extend(tail_at.to_le_bytes());
@@ -147,12 +147,11 @@ fn decode_tail(tail: &[u8]) -> io::Result<(Head, Search)> {
     let judged = (0..fields.u16()?).map(|_| fields.u64()).collect::<io::Result<_>>()?;
     let firsts = (0..fields.u32()?).map(|_| fields.u64()).collect::<io::Result<_>>()?;
     let filters = (0..fields.u32()?).map(|_| {
-        let (from_shard, descriptor) = (fields.u32()?, fields.array()?);
+        let (first_shard, descriptor) = (fields.u32()?, fields.array()?);
         let length = fields.u32()? as usize;
-        Ok(Filter { from_shard, descriptor, fingerprints: fields.take(length)? })
+        Ok((first_shard, Filter::of(descriptor, fields.take(length)?)))
     });
-    let filters = filters.collect::<io::Result<Vec<_>>>()?;
-    let filters = Filters::of(filters.iter().copied())?;
+    let filters = filters.collect::<io::Result<_>>()?;
     let head = Head { rules, seed, from_s, upto_s, judged: Positions::from_offsets(judged), ids };
     Ok((head, Search { firsts, filters }))
 }

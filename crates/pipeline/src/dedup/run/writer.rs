@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tally_model::Positions;
 
-use super::super::filter::{FILTER_KEYS, Filter, Filters};
+use super::super::filter::{FILTER_KEYS, Filter};
 use super::format::{BLOCK_BYTES, BLOCK_IDS, Block, encode_tail};
 use super::{Head, Rules, Run, Search, upper_half};
 
@@ -24,7 +24,7 @@ pub(in super::super) struct RunWriter {
     /// The upper halves of the keys that the next filter is for.
     halves: Vec<u64>,
     halves_from_shard: u32,
-    filters: Vec<Filter>,
+    filters: Vec<(u32, Filter)>,
 }
 
 impl RunWriter {
@@ -90,7 +90,7 @@ impl RunWriter {
         let path = self.folder.join(format!("{}.{}", span(&self.head), Self::FINISHED));
         fs::rename(temporary(&self.folder, &self.head), &path)?;
         File::open(&self.folder)?.sync_all()?;
-        let search = Search { firsts: self.firsts, filters: Filters::of(self.filters.iter().map(Filter::borrowed))? };
+        let search = Search { firsts: self.firsts, filters: self.filters };
         Ok(Run {
             head: self.head,
             file: File::open(&path)?,
@@ -121,7 +121,7 @@ impl RunWriter {
     }
 
     fn close_filter(&mut self, next_from_shard: u32) -> io::Result<()> {
-        self.filters.push(Filter::build(self.halves_from_shard, &self.halves)?);
+        self.filters.push((self.halves_from_shard, Filter::build(&self.halves)?));
         self.halves.clear();
         self.halves_from_shard = next_from_shard;
         Ok(())
