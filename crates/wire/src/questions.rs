@@ -5,12 +5,15 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Expr, Ident, SelectItem, SetExpr, Statement, Value, visit_expressions_mut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, SelectItem, SetExpr, Statement, Value, visit_expressions, visit_expressions_mut,
+};
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
-/// What nobody mentions who does not ask for keys: a function of `getPrimaryKeys` and `getIndexInfo` of JDBC, and a column of
-/// `getImportedKeys` and its like, and of Metabase.
-const ASKING: [&str; 2] = ["_pg_expandarray", "confkey"];
+/// A function of JDBC's `getPrimaryKeys` and `getIndexInfo`, and of what Metabase asks of indexes.
+const KEY_FUNCTION: &str = "_pg_expandarray";
+/// A column of what both ask of foreign keys.
+const KEY_COLUMN: &str = "confkey";
 const DESCRIPTION: &str = "col_description";
 
 /// The JDBC driver asks for this before it asks for foreign keys; whoever else asks for a setting calls a function.
@@ -18,18 +21,15 @@ const SETTING: &str = "SELECT setting FROM pg_catalog.pg_settings WHERE name = '
 
 /// The statement, or one of the same meaning that can be answered.
 pub(crate) fn understood(mut statement: Statement, syntax: &PostgresCompatibilityParser) -> Statement {
-    let text = statement.to_string();
-    if text == SETTING {
+    if statement.to_string() == SETTING {
         return parsed("SELECT current_setting('max_index_keys') AS setting", syntax).unwrap_or(statement);
     }
-    if let Some(columns) = asked_columns(&statement, &text) {
+    if let Some(columns) = asked_columns(&statement) {
         let columns: Vec<String> = columns.iter().map(|name| format!("CAST(NULL AS TEXT) AS {name}")).collect();
         return parsed(&format!("SELECT {} WHERE false", columns.join(", ")), syntax).unwrap_or(statement);
     }
     let _ = visit_expressions_mut(&mut statement, |expression| {
-        let is_description =
-            |name: &str| name.rsplit('.').next().is_some_and(|name| name.trim_matches('"') == DESCRIPTION);
-        if matches!(expression, Expr::Function(called) if is_description(&called.name.to_string().to_lowercase())) {
+        if calls(expression, DESCRIPTION) {
             *expression = Expr::Value(Value::Null.into());
         }
         ControlFlow::<()>::Continue(())
@@ -42,14 +42,27 @@ fn parsed(text: &str, syntax: &PostgresCompatibilityParser) -> Option<Statement>
 }
 
 /// The columns of a question about keys, as they are written.
-fn asked_columns(statement: &Statement, text: &str) -> Option<Vec<Ident>> {
+fn asked_columns(statement: &Statement) -> Option<Vec<Ident>> {
     let Statement::Query(query) = statement else { return None };
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
-    let text = text.to_lowercase();
-    if !ASKING.iter().any(|asking| text.contains(asking)) {
+    let asks = visit_expressions(statement, |expression| match expression {
+        Expr::Identifier(name) if name.value.eq_ignore_ascii_case(KEY_COLUMN) => ControlFlow::Break(()),
+        Expr::CompoundIdentifier(names) if names.iter().any(|name| name.value.eq_ignore_ascii_case(KEY_COLUMN)) => {
+            ControlFlow::Break(())
+        }
+        expression if calls(expression, KEY_FUNCTION) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    if asks.is_continue() {
         return None;
     }
     select.projection.iter().map(name).collect()
+}
+
+fn calls(expression: &Expr, function: &str) -> bool {
+    let Expr::Function(called) = expression else { return false };
+    let last = called.name.0.last().and_then(|part| part.as_ident());
+    last.is_some_and(|name| name.value.eq_ignore_ascii_case(function))
 }
 
 fn name(item: &SelectItem) -> Option<Ident> {
@@ -83,7 +96,12 @@ mod tests {
              WHERE c.contype = 'f' AND fk.relnatts = ANY(c.confkey)",
             "SELECT CAST(NULL AS TEXT) AS \"table\" WHERE false",
         );
-        check("SELECT clicks FROM campaign_day", "SELECT clicks FROM campaign_day");
+        for other in [
+            "SELECT clicks FROM campaign_day",
+            "SELECT clicks FROM campaign_day WHERE campaign_id IN ('confkey', '_pg_expandarray(')",
+        ] {
+            check(other, other);
+        }
     }
 
     #[test]
