@@ -16,11 +16,15 @@ use object_store::{
     PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 use tally_lake::{CompactionSettings, EventRows, Lake, LakeError};
-use tally_model::{Days, Device, Event, Judged, Kind, ManualClock, Positions, RebuildReport, Region, Verdict};
+use tally_model::{
+    AttributionWindows, ConversionFilter, Days, Device, Event, Judged, Kind, ManualClock, Page, Positions, Reason,
+    RebuildReport, Region, Verdict,
+};
 use tally_pipeline::RollupBuilder;
 use uuid::Uuid;
 
 const T0_US: i64 = 1_700_000_000_000_000;
+const DAY_US: i64 = 86_400_000_000;
 const EVENTS: u64 = 24;
 const BATCH: u64 = 8;
 
@@ -236,4 +240,94 @@ async fn a_kill_at_any_write_of_a_rebuild_leaves_the_figures_as_they_were_or_as_
         kills > 20 && mended > 0,
         "{kills} kills, {mended} of them after the commit: there are more steps than that"
     );
+}
+
+fn clicked(at_us: i64, n: u8) -> Event {
+    let id = uuid::Builder::from_unix_timestamp_millis((at_us / 1_000) as u64, &[n; 10]).into_uuid();
+    Event::new(id, Kind::Click, at_us, "spring", "ad")
+}
+
+fn converted(id: u128, click: &Event, at_us: i64) -> Event {
+    let mut event = Event::new(Uuid::from_u128(id), Kind::Conversion, at_us, "", "");
+    event.click_id = Some(click.id.to_string());
+    event.revenue_micros = 5_000_000;
+    event
+}
+
+async fn commit_behind(lake: &Lake, events: Vec<Event>) {
+    let from = lake.committed().await.unwrap();
+    let mut upto = from.clone();
+    upto.advance(0, from.next(0) + events.len() as u64);
+    let judged = events.into_iter().zip(from.next(0)..).map(|(event, offset)| Judged {
+        partition: 0,
+        offset,
+        judged_at_s: event.received_at_us / 1_000_000,
+        verdict: match event.kind {
+            Kind::Conversion => Verdict::Not(Reason::ClickUnresolved),
+            _ => Verdict::Counted,
+        },
+        event,
+        device: Device::NONE,
+    });
+    let rows: Vec<Judged> = judged.collect();
+    let version = lake.commit_events(&EventRows::from_iter(&rows), &from, &upto).await.unwrap();
+    let mut rollups = RollupBuilder::default();
+    rows.iter().for_each(|row| rollups.add(&row.fact()));
+    lake.commit_cells(version, &rollups.finish()).await.unwrap();
+}
+
+/// What somebody does who was just started, until all is taken up; and the conversions as they are told then.
+async fn attribute(store: Arc<dyn ObjectStore>, folder: &FsPath) -> std::result::Result<Vec<String>, LakeError> {
+    let lake = Lake::open_on(store, folder, 1, Arc::new(ManualClock::at_us(T0_US + DAY_US))).await?;
+    let mut attributor = lake.attributor(AttributionWindows::of_days(30, 1)).await?;
+    while !attributor.round(&lake.view()).await?.is_level {}
+    let page = Page { limit: 100, after: None };
+    let told = lake.queries().conversions(&ConversionFilter::default(), page).await?.rows;
+    let mut told: Vec<String> = told
+        .iter()
+        .map(|row| format!("{} {} {:?} {:?}", row.event_id, row.resolution, row.touch_id, row.campaign_id))
+        .collect();
+    told.sort();
+    Ok(told)
+}
+
+#[tokio::test]
+async fn a_kill_at_any_write_of_attribution_leaves_each_conversion_attributed_once() {
+    let before = tempfile::tempdir().unwrap();
+    let clicks: Vec<Event> = (0..3).map(|n| clicked(T0_US + i64::from(n) * 60_000_000, n)).collect();
+    let later_us = T0_US + 3_600_000_000;
+    {
+        let lake = Lake::open(before.path(), 1, Arc::new(ManualClock::at_us(T0_US + DAY_US))).await.unwrap();
+        commit_behind(&lake, vec![clicks[0].clone(), clicks[1].clone(), converted(1, &clicks[0], later_us)]).await;
+        commit_behind(&lake, vec![converted(2, &clicks[2], later_us)]).await;
+    }
+    // One is attributed, one waits for its click, which comes now, with one more.
+    let told = attribute(Fuse::new(i64::MAX, false), before.path()).await.unwrap();
+    assert_eq!(told.iter().filter(|row| row.contains("unresolved")).count(), 1, "{told:?}");
+    {
+        let lake = Lake::open(before.path(), 1, Arc::new(ManualClock::at_us(T0_US + DAY_US))).await.unwrap();
+        commit_behind(&lake, vec![clicks[2].clone(), converted(3, &clicks[1], later_us)]).await;
+    }
+    let undisturbed = tempfile::tempdir().unwrap();
+    copy(before.path(), undisturbed.path());
+    let expected = attribute(Fuse::new(i64::MAX, false), undisturbed.path()).await.unwrap();
+    assert!(expected.len() == 3 && expected.iter().all(|row| row.contains("spring")), "{expected:?}");
+
+    let mut kills = 0;
+    for takes_effect in [false, true] {
+        for writes in 0.. {
+            let folder = tempfile::tempdir().unwrap();
+            copy(before.path(), folder.path());
+            let fuse = Fuse::new(writes, takes_effect);
+            let first = attribute(fuse.clone(), folder.path()).await;
+            if first.is_ok() && !fuse.blew() {
+                break;
+            }
+            kills += 1;
+            let told = attribute(Fuse::new(i64::MAX, false), folder.path()).await;
+            let told = told.unwrap_or_else(|error| panic!("killed at write {writes} ({takes_effect}): {error}"));
+            assert_eq!(told, expected, "killed at write {writes} ({takes_effect})");
+        }
+    }
+    assert!(kills >= 4, "only {kills} kills: attribution has more steps than that");
 }
