@@ -1,18 +1,21 @@
 //! Attribution from outside: conversions before and behind their clicks, restarts in between, and reports of what came of it.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod common;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tally_lake::{AttributionRound, CompactionSettings, EventRows, Lake};
+use tally_lake::{AttributionRound, CompactionSettings, Lake};
 use tally_model::report::{Report, ReportRequest};
 use tally_model::{
-    AttributionWindows, ConversionFilter, ConversionRow, ConversionStatus, Device, Event, Judged, Kind, ManualClock,
-    Page, Positions, Reason, Resolution, Verdict,
+    AttributionWindows, ConversionFilter, ConversionRow, ConversionStatus, Event, Kind, ManualClock, Page, Positions,
+    Resolution,
 };
-use tally_pipeline::RollupBuilder;
 use uuid::{Builder, Uuid};
+
+use common::commit;
 
 /// 2023-11-14T22:13:20Z
 const T0_US: i64 = 1_700_000_000_000_000;
@@ -46,31 +49,6 @@ fn conversion(id: u128, click: Option<Uuid>, at_us: i64, status: ConversionStatu
     event.revenue_micros = 5_000_000;
     event.currency = Some("EUR".to_owned());
     event
-}
-
-/// Commits events behind what is committed, with the verdicts that they would get.
-async fn commit(lake: &Lake, events: Vec<Event>) {
-    let from = lake.committed().await.unwrap();
-    let mut upto = from.clone();
-    upto.advance(0, from.next(0) + events.len() as u64);
-    let verdict = |event: &Event| match (event.status, event.campaign_id.as_str()) {
-        (Some(ConversionStatus::Pending | ConversionStatus::Rejected), _) => Verdict::Not(Reason::NotApproved),
-        (_, "") => Verdict::Not(Reason::ClickUnresolved),
-        _ => Verdict::Counted,
-    };
-    let judged = events.into_iter().zip(from.next(0)..).map(|(event, offset)| Judged {
-        partition: 0,
-        offset,
-        judged_at_s: event.received_at_us / SECOND_US,
-        verdict: verdict(&event),
-        event,
-        device: Device::NONE,
-    });
-    let rows: Vec<Judged> = judged.collect();
-    let version = lake.commit_events(&EventRows::from_iter(&rows), &from, &upto).await.unwrap();
-    let mut rollups = RollupBuilder::default();
-    rows.iter().for_each(|row| rollups.add(&row.fact()));
-    lake.commit_cells(version, &rollups.finish()).await.unwrap();
 }
 
 /// A round by somebody who was just started.

@@ -2,6 +2,8 @@
 //! every n; what a restart then makes of it must be whole.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod common;
+
 use std::fmt;
 use std::path::Path as FsPath;
 use std::sync::Arc;
@@ -17,11 +19,13 @@ use object_store::{
 };
 use tally_lake::{CompactionSettings, EventRows, Lake, LakeError};
 use tally_model::{
-    AttributionWindows, ConversionFilter, Days, Device, Event, Judged, Kind, ManualClock, Page, Positions, Reason,
+    AttributionWindows, ConversionFilter, Days, Device, Event, Judged, Kind, ManualClock, Page, Positions,
     RebuildReport, Region, Verdict,
 };
 use tally_pipeline::RollupBuilder;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
+
+use common::commit;
 
 const T0_US: i64 = 1_700_000_000_000_000;
 const DAY_US: i64 = 86_400_000_000;
@@ -243,7 +247,7 @@ async fn a_kill_at_any_write_of_a_rebuild_leaves_the_figures_as_they_were_or_as_
 }
 
 fn clicked(at_us: i64, n: u8) -> Event {
-    let id = uuid::Builder::from_unix_timestamp_millis((at_us / 1_000) as u64, &[n; 10]).into_uuid();
+    let id = Builder::from_unix_timestamp_millis((at_us / 1_000) as u64, &[n; 10]).into_uuid();
     Event::new(id, Kind::Click, at_us, "spring", "ad")
 }
 
@@ -252,28 +256,6 @@ fn converted(id: u128, click: &Event, at_us: i64) -> Event {
     event.click_id = Some(click.id.to_string());
     event.revenue_micros = 5_000_000;
     event
-}
-
-async fn commit_behind(lake: &Lake, events: Vec<Event>) {
-    let from = lake.committed().await.unwrap();
-    let mut upto = from.clone();
-    upto.advance(0, from.next(0) + events.len() as u64);
-    let judged = events.into_iter().zip(from.next(0)..).map(|(event, offset)| Judged {
-        partition: 0,
-        offset,
-        judged_at_s: event.received_at_us / 1_000_000,
-        verdict: match event.kind {
-            Kind::Conversion => Verdict::Not(Reason::ClickUnresolved),
-            _ => Verdict::Counted,
-        },
-        event,
-        device: Device::NONE,
-    });
-    let rows: Vec<Judged> = judged.collect();
-    let version = lake.commit_events(&EventRows::from_iter(&rows), &from, &upto).await.unwrap();
-    let mut rollups = RollupBuilder::default();
-    rows.iter().for_each(|row| rollups.add(&row.fact()));
-    lake.commit_cells(version, &rollups.finish()).await.unwrap();
 }
 
 /// What somebody does who was just started, until all is taken up; and the conversions as they are told then.
@@ -298,15 +280,15 @@ async fn a_kill_at_any_write_of_attribution_leaves_each_conversion_attributed_on
     let later_us = T0_US + 3_600_000_000;
     {
         let lake = Lake::open(before.path(), 1, Arc::new(ManualClock::at_us(T0_US + DAY_US))).await.unwrap();
-        commit_behind(&lake, vec![clicks[0].clone(), clicks[1].clone(), converted(1, &clicks[0], later_us)]).await;
-        commit_behind(&lake, vec![converted(2, &clicks[2], later_us)]).await;
+        commit(&lake, vec![clicks[0].clone(), clicks[1].clone(), converted(1, &clicks[0], later_us)]).await;
+        commit(&lake, vec![converted(2, &clicks[2], later_us)]).await;
     }
     // One is attributed, one waits for its click, which comes now, with one more.
     let told = attribute(Fuse::new(i64::MAX, false), before.path()).await.unwrap();
     assert_eq!(told.iter().filter(|row| row.contains("unresolved")).count(), 1, "{told:?}");
     {
         let lake = Lake::open(before.path(), 1, Arc::new(ManualClock::at_us(T0_US + DAY_US))).await.unwrap();
-        commit_behind(&lake, vec![clicks[2].clone(), converted(3, &clicks[1], later_us)]).await;
+        commit(&lake, vec![clicks[2].clone(), converted(3, &clicks[1], later_us)]).await;
     }
     let undisturbed = tempfile::tempdir().unwrap();
     copy(before.path(), undisturbed.path());

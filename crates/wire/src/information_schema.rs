@@ -1,12 +1,11 @@
 //! `information_schema` as Postgres has it: the engine's own, but `columns` with the types that Postgres knows and the columns that
 //! tools read (`udt_name`), and the tables about keys, which are empty, since views have none.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::catalog::information_schema::InformationSchemaProvider;
 use datafusion::catalog::{CatalogProviderList, MemTable, SchemaProvider, TableProvider};
 use datafusion::common::Result;
@@ -16,54 +15,14 @@ use datafusion_postgres::pgwire::api::Type;
 
 const NAME: &str = "information_schema";
 
-/// Tables that say which columns are keys of what: (name, columns).
-const ABOUT_KEYS: [(&str, &[&str]); 4] = [
-    (
-        "table_constraints",
-        &[
-            "constraint_catalog",
-            "constraint_schema",
-            "constraint_name",
-            "table_catalog",
-            "table_schema",
-            "table_name",
-            "constraint_type",
-        ],
-    ),
-    (
-        "key_column_usage",
-        &[
-            "constraint_catalog",
-            "constraint_schema",
-            "constraint_name",
-            "table_catalog",
-            "table_schema",
-            "table_name",
-            "column_name",
-        ],
-    ),
-    (
-        "constraint_column_usage",
-        &[
-            "table_catalog",
-            "table_schema",
-            "table_name",
-            "column_name",
-            "constraint_catalog",
-            "constraint_schema",
-            "constraint_name",
-        ],
-    ),
-    (
-        "referential_constraints",
-        &[
-            "constraint_catalog",
-            "constraint_schema",
-            "constraint_name",
-            "unique_constraint_schema",
-            "unique_constraint_name",
-        ],
-    ),
+const CONSTRAINT: &[&str] = &["constraint_catalog", "constraint_schema", "constraint_name"];
+const TABLE: &[&str] = &["table_catalog", "table_schema", "table_name"];
+/// Tables that say which columns are keys of what, with their columns.
+const ABOUT_KEYS: [(&str, [&[&str]; 3]); 4] = [
+    ("table_constraints", [CONSTRAINT, TABLE, &["constraint_type"]]),
+    ("key_column_usage", [CONSTRAINT, TABLE, &["column_name"]]),
+    ("constraint_column_usage", [TABLE, &["column_name"], CONSTRAINT]),
+    ("referential_constraints", [CONSTRAINT, &["unique_constraint_schema"], &["unique_constraint_name"]]),
 ];
 
 /// Takes the place of the engine's.
@@ -98,13 +57,11 @@ impl SchemaProvider for InformationSchema {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let Some(catalogs) = self.catalogs.upgrade() else { return Ok(None) };
         if name == "columns" {
-            return Ok(Some(in_memory(columns(catalogs.as_ref()).await?)?));
+            return in_memory(columns(catalogs.as_ref()).await?).map(Some);
         }
         if let Some((_, columns)) = ABOUT_KEYS.iter().find(|(known, _)| *known == name) {
-            let none = columns.iter().map(|column| (*column, text(std::iter::empty())));
-            return Ok(Some(in_memory(RecordBatch::try_from_iter_with_nullable(
-                none.map(|(name, none)| (name, none, true)),
-            )?)?));
+            let none = columns.concat().into_iter().map(|column| (column, text(std::iter::empty())));
+            return in_memory(none.collect()).map(Some);
         }
         InformationSchemaProvider::new(catalogs).table(name).await
     }
@@ -114,7 +71,9 @@ impl SchemaProvider for InformationSchema {
     }
 }
 
-fn in_memory(rows: RecordBatch) -> Result<Arc<dyn TableProvider>> {
+fn in_memory(columns: Vec<(&str, ArrayRef)>) -> Result<Arc<dyn TableProvider>> {
+    let columns = columns.into_iter().map(|(name, values)| (name, values, true));
+    let rows = RecordBatch::try_from_iter_with_nullable(columns)?;
     Ok(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))
 }
 
@@ -167,7 +126,7 @@ impl Column {
     }
 }
 
-async fn columns(catalogs: &dyn CatalogProviderList) -> Result<RecordBatch> {
+async fn columns(catalogs: &dyn CatalogProviderList) -> Result<Vec<(&'static str, ArrayRef)>> {
     let mut found: Vec<Column> = Vec::new();
     for catalog_name in catalogs.catalog_names() {
         let Some(catalog) = catalogs.catalog(&catalog_name) else { continue };
@@ -191,7 +150,7 @@ async fn columns(catalogs: &dyn CatalogProviderList) -> Result<RecordBatch> {
     let number = |value: &dyn Fn(&Column) -> Option<i32>| -> ArrayRef {
         Arc::new(found.iter().map(value).collect::<Int32Array>())
     };
-    let arrays: Vec<(&str, ArrayRef)> = vec![
+    Ok(vec![
         ("table_catalog", of(&|column| column.catalog.clone())),
         ("table_schema", of(&|column| column.schema.clone())),
         ("table_name", of(&|column| column.table.clone())),
@@ -214,9 +173,5 @@ async fn columns(catalogs: &dyn CatalogProviderList) -> Result<RecordBatch> {
         ("identity_generation", none()),
         ("is_generated", all("NEVER")),
         ("is_updatable", all("NO")),
-    ];
-    let fields: Vec<Field> =
-        arrays.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
-    let schema = Schema::new_with_metadata(fields, HashMap::new());
-    Ok(RecordBatch::try_new(Arc::new(schema), arrays.into_iter().map(|(_, array)| array).collect())?)
+    ])
 }

@@ -20,4 +20,4 @@ mod statement;
 pub use datafusion_postgres::pgwire::tokio::TlsAcceptor;
 pub use metrics::WireMetrics;
 pub use scram::{NotAVerifier, Verifier};
-pub use server::{Denied, KeyHolders, Users, Wire};
+pub use server::{Denied, Holder, Users, Wire};

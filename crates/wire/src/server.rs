@@ -24,13 +24,17 @@ use crate::startup::Startup;
 const CONNECTIONS_MAX: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is known of the holders of keys at this moment.
-pub trait KeyHolders: Send + Sync {
-    /// None of who may not come in.
-    fn verifier(&self, user: &str) -> Option<Verifier>;
+/// What is known of a name at this moment.
+pub type HolderOf = dyn Fn(&str) -> Option<Holder> + Send + Sync;
 
-    /// Asked before each statement: a session may outlive its key, and send without end.
-    fn may_ask(&self, user: &str) -> Result<(), Denied>;
+/// Whether a statement is answered now, asked before each: a session may outlive its key, and send without end.
+pub type MayAsk = dyn Fn() -> Result<(), Denied> + Send + Sync;
+
+/// Who may log in with a key.
+pub struct Holder {
+    pub verifier: Verifier,
+    /// Of this very key, whatever later has its name.
+    pub may_ask: Box<MayAsk>,
 }
 
 /// Why a statement is not answered, in words for its sender.
@@ -45,7 +49,7 @@ pub enum Denied {
 pub enum Users {
     /// Whoever connects, as over HTTP where no keys are needed.
     Anyone,
-    Keys(Box<dyn KeyHolders>),
+    Keys(Box<HolderOf>),
 }
 
 pub struct Wire {

@@ -42,7 +42,7 @@ use tokio::sync::watch;
 use crate::cancel::Cancellable;
 use crate::metrics::WireMetrics;
 use crate::questions::understood;
-use crate::server::{Denied, Shared, Users};
+use crate::server::{Denied, MayAsk};
 use crate::statement::Kind;
 use crate::{format, identity, information_schema, parameters};
 
@@ -73,20 +73,18 @@ pub(crate) struct Session {
 /// A client that has come in.
 pub(crate) struct Admitted {
     pub cancellable: Cancellable,
-    pub user: String,
-    pub shared: Arc<Shared>,
+    /// None where anyone may.
+    pub may_ask: Option<Box<MayAsk>>,
 }
 
 impl Admitted {
     /// Whether a statement of its is answered now.
     fn check(&self) -> PgWireResult<()> {
-        match &self.shared.users {
-            Users::Anyone => Ok(()),
-            Users::Keys(holders) => holders.may_ask(&self.user).map_err(|denied| match denied {
-                Denied::ForGood(why) => error("FATAL", "28000", why),
-                Denied::Now(why) => error("ERROR", "53400", why),
-            }),
-        }
+        let Some(may_ask) = &self.may_ask else { return Ok(()) };
+        may_ask().map_err(|denied| match denied {
+            Denied::ForGood(why) => error("FATAL", "28000", why),
+            Denied::Now(why) => error("ERROR", "53400", why),
+        })
     }
 }
 

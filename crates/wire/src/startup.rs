@@ -19,7 +19,7 @@ use futures::{Sink, SinkExt};
 use tokio::sync::Mutex;
 
 use crate::scram::{Exchange, Fault, Verifier};
-use crate::server::{Shared, Users};
+use crate::server::{Holder, MayAsk, Shared, Users};
 use crate::session::{Admitted, Session};
 
 const DATABASE: &str = "tally";
@@ -28,7 +28,12 @@ pub(crate) struct Startup {
     shared: Arc<Shared>,
     session: Arc<Session>,
     /// The login under way, once the client has begun it.
-    exchange: Mutex<Option<Exchange>>,
+    exchange: Mutex<Option<Login>>,
+}
+
+struct Login {
+    exchange: Exchange,
+    may_ask: Option<Box<MayAsk>>,
 }
 
 impl Startup {
@@ -67,7 +72,7 @@ impl Startup {
         }
     }
 
-    async fn admit<C>(&self, client: &mut C) -> PgWireResult<()>
+    async fn admit<C>(&self, client: &mut C, may_ask: Option<Box<MayAsk>>) -> PgWireResult<()>
     where
         C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::Error: Debug,
@@ -75,7 +80,7 @@ impl Startup {
     {
         let (process, secret) = self.shared.names.generate(client);
         let cancellable = self.shared.cancels.enter(process, secret.to_bytes().to_vec());
-        self.session.admit(Admitted { cancellable, user: user_of(client), shared: self.shared.clone() });
+        self.session.admit(Admitted { cancellable, may_ask });
         client.set_pid_and_secret_key(process, secret);
         let mut parameters = DefaultServerParameterProvider::default();
         parameters.is_superuser = false;
@@ -98,7 +103,7 @@ impl StartupHandler for Startup {
                 save_startup_parameters_to_metadata(client, &startup);
                 self.check_channel(client)?;
                 if matches!(self.shared.users, Users::Anyone) {
-                    return self.admit(client).await;
+                    return self.admit(client, None).await;
                 }
                 client.set_state(PgWireConnectionState::AuthenticationInProgress);
                 let methods = Authentication::SASL(vec![SCRAM_SHA_256_METHOD.to_owned()]);
@@ -114,16 +119,16 @@ impl StartupHandler for Startup {
                 match exchange.take() {
                     None => {
                         let begun = self.begin(&user, message).map_err(|fault| self.refuse(&user, fault))?;
-                        let answer = Authentication::SASLContinue(begun.server_first.clone().into());
+                        let answer = Authentication::SASLContinue(begun.exchange.server_first.clone().into());
                         *exchange = Some(begun);
                         client.send(PgWireBackendMessage::Authentication(answer)).await?;
                     }
                     Some(begun) => {
                         let response = message.into_sasl_response()?;
-                        let proof = begun.finish(&response.data).map_err(|fault| self.refuse(&user, fault))?;
+                        let proof = begun.exchange.finish(&response.data).map_err(|fault| self.refuse(&user, fault))?;
                         let answer = Authentication::SASLFinal(proof.into());
                         client.send(PgWireBackendMessage::Authentication(answer)).await?;
-                        self.admit(client).await?;
+                        self.admit(client, begun.may_ask).await?;
                     }
                 }
             }
@@ -134,19 +139,23 @@ impl StartupHandler for Startup {
 }
 
 impl Startup {
-    fn begin(&self, user: &str, message: PasswordMessageFamily) -> Result<Exchange, Fault> {
+    fn begin(&self, user: &str, message: PasswordMessageFamily) -> Result<Login, Fault> {
         let first = message.into_sasl_initial_response().map_err(|_| Fault::Protocol("it is not SCRAM"))?;
         if first.auth_method != SCRAM_SHA_256_METHOD {
             return Err(Fault::Protocol("only SCRAM-SHA-256 is offered"));
         }
         let data = first.data.ok_or(Fault::Protocol("the first message is empty"))?;
         let known = match &self.shared.users {
-            Users::Keys(holders) => holders.verifier(user),
+            Users::Keys(holder_of) => holder_of(user),
             Users::Anyone => None,
         };
         // Who tries names learns nothing of which there are.
-        let verifier = known.unwrap_or_else(|| Verifier::of_nobody(user, self.shared.secret));
-        Exchange::begin(&data, verifier, self.shared.entropy.bits())
+        let (verifier, may_ask) = match known {
+            Some(Holder { verifier, may_ask }) => (verifier, Some(may_ask)),
+            None => (Verifier::of_nobody(user, self.shared.secret), None),
+        };
+        let exchange = Exchange::begin(&data, verifier, self.shared.entropy.bits())?;
+        Ok(Login { exchange, may_ask })
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn register(context: &SessionContext) {
 }
 
 /// Money has 38 digits in SQL, so that a sum of it never comes out as another amount.
-pub(super) const MONEY: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+const MONEY: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
 
 /// Micros as [`MONEY`]: what a cast does, at a fraction of its time, since every number of 64 bits has a place in 128.
 pub(super) fn money() -> ScalarUDF {

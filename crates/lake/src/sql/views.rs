@@ -10,12 +10,12 @@ use datafusion::catalog::view::ViewTable;
 use datafusion::common::Result;
 use datafusion::datasource::provider_as_source;
 use datafusion::functions_aggregate::expr_fn::sum;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, ident, lit};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ident, lit};
 use tally_model::report::{Base, Measure, Metric};
 use tally_model::{Dimension, Grain, Kind, View};
 
 use super::check::SKETCH;
-use super::functions::{MONEY, id_text, money};
+use super::functions::{id_text, money};
 use crate::query::{FileTable, users_function};
 use crate::schema::{EVENTS, EVENTS_PARTITION_COLUMNS, base_column};
 use crate::writer::LakeView;
@@ -132,7 +132,7 @@ fn merged_cells(lake: &LakeView, view: View, grain: Grain) -> Result<LogicalPlan
 
 fn sum_of(base: Base) -> Expr {
     match base {
-        Base::CostMicros | Base::RevenueMicros => cast(sum(money().call(vec![ident(base_column(base))])), MONEY),
+        Base::CostMicros | Base::RevenueMicros => sum(money().call(vec![ident(base_column(base))])),
         Base::Events(..) | Base::Users => sum(ident(base_column(base))),
     }
 }

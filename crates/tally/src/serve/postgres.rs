@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use tally_capture::{Caller, Limits};
 use tally_lake::Sql;
 use tally_model::{Clock, SystemEntropy};
-use tally_wire::{Denied, KeyHolders, Users, Verifier, Wire, WireMetrics};
+use tally_wire::{Denied, Holder, Users, Wire, WireMetrics};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -17,6 +17,7 @@ use super::access::{Keyring, Refusal};
 use super::door::DoorMetrics;
 use super::door::tls::{POSTGRES, Tls};
 use crate::config::{Config, PostgresConfig};
+use crate::keys::{KeyId, Scope};
 
 /// What is to serve, and watch over its certificate, for as long as it is polled. None where it is turned off, or the port is
 /// taken: nobody who only counts shall fail to start for a second server on the machine.
@@ -34,7 +35,10 @@ pub(super) fn open(
     let Some(listener) = bind(&config.postgres, listen)? else { return Ok(None) };
     let users = match config.postgres_requires_keys(listen) {
         false => Users::Anyone,
-        true => Users::Keys(Box::new(holders)),
+        true => {
+            let holders = Arc::new(holders);
+            Users::Keys(Box::new(move |name| holders.find(name)))
+        }
     };
     info!(address = %listener.local_addr()?, tls = tls.is_some(), "serving Postgres");
     let acceptor = tls.clone().map(|tls| Box::new(move || tls.acceptor()) as Box<dyn Fn() -> _ + Send + Sync>);
@@ -65,21 +69,22 @@ pub(super) struct Holders {
 }
 
 impl Holders {
-    fn now_s(&self) -> i64 {
-        self.clock.now_us().div_euclid(1_000_000)
-    }
-}
-
-impl KeyHolders for Holders {
-    fn verifier(&self, user: &str) -> Option<Verifier> {
-        self.keyring.verifier(user, self.now_s())
+    /// Who holds the key of this name now.
+    fn find(self: &Arc<Self>, name: &str) -> Option<Holder> {
+        let (key, verifier) = self.keyring.verifier(name, self.now_s())?;
+        let holders = self.clone();
+        Some(Holder { verifier, may_ask: Box::new(move || holders.may_ask(key)) })
     }
 
-    fn may_ask(&self, user: &str) -> Result<(), Denied> {
-        let key =
-            self.keyring.check_name(user, self.now_s()).map_err(|refusal| Denied::ForGood(refusal.to_string()))?;
+    fn may_ask(&self, key: KeyId) -> Result<(), Denied> {
+        let checked = self.keyring.check_id(key, Scope::Query, self.now_s());
+        checked.map_err(|refusal| Denied::ForGood(refusal.to_string()))?;
         let limited = self.limits.key(Caller { key_id: key.0.into() });
         limited.map_err(|limited| Denied::Now(Refusal::Limited(limited).to_string()))
+    }
+
+    fn now_s(&self) -> i64 {
+        self.clock.now_us().div_euclid(1_000_000)
     }
 }
 

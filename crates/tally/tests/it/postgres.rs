@@ -228,7 +228,13 @@ fn a_session_ends_with_its_key_and_asks_no_faster_than_the_key_may() {
     statements.write_all(b"SELECT 'before';\n").unwrap();
     std::thread::sleep(Duration::from_secs(2));
     assert!(postgres.server.tally(&["keys", "revoke", "analyst", "--data", &data]).status.success());
+    // A new key of the same name is not what the session was opened with.
+    let output = postgres.server.tally(&["keys", "create", "analyst", "--scopes", "query", "--data", &data]);
+    assert!(output.status.success(), "{}", said(&output));
     eventually("a revoked key is refused", || said(&asked(&["-c", "SELECT 1"])).contains("may ask"));
+    let renewed = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let login = || psql(&postgres.url(), &[("PGPASSWORD", &renewed)], &["-c", "SELECT 1"]);
+    eventually("the new key is taken", || login().status.success());
     statements.write_all(b"SELECT 'after';\n").unwrap();
     drop(statements);
     let output = open.wait_with_output().unwrap();

@@ -111,21 +111,19 @@ impl Keyring {
         Ok(known.key.name.clone())
     }
 
-    /// What a login of the Postgres wire is checked against: a key's name that may ask now, and is good for logging in.
-    pub fn verifier(&self, name: &str, now_s: i64) -> Option<Verifier> {
+    /// What a login of the Postgres wire is checked against: the key of a name that may ask now, and is good for logging in.
+    pub fn verifier(&self, name: &str, now_s: i64) -> Option<(KeyId, Verifier)> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let known = keys.values().find(|known| known.key.name == name)?;
+        let (id, known) = keys.iter().find(|(_, known)| known.key.name == name)?;
         let verifier = known.key.verifier()?;
         known.may(Scope::Query, now_s).ok()?;
-        Some(verifier)
+        Some((*id, verifier))
     }
 
-    /// Whether the key of this name, whose holder logged in with it, may still ask.
-    pub fn check_name(&self, name: &str, now_s: i64) -> Result<KeyId, Refusal> {
+    /// Whether a key that somebody has proved to hold is still good for this.
+    pub fn check_id(&self, id: KeyId, scope: Scope, now_s: i64) -> Result<(), Refusal> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let (id, known) = keys.iter().find(|(_, known)| known.key.name == name).ok_or(Refusal::UnknownKey)?;
-        known.may(Scope::Query, now_s)?;
-        Ok(*id)
+        keys.get(&id).ok_or(Refusal::UnknownKey)?.may(scope, now_s)
     }
 
     /// Reads the file again if it changed. One that cannot be read changes nothing: half a file must lock nobody out.
