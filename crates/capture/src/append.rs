@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tally_journal::{JournalError, Receipt, Record};
-use tally_model::{Event, Kind, Partition, encode_record_onto, partition_of};
+use tally_model::{Kind, Partition, encode_record_onto, partition_of};
 use tracing::{info, warn};
 
 use crate::Capture;
 use crate::error::CaptureError;
 use crate::gather::durable;
+use crate::parse::FreshEvent;
 
 /// One append stays well below a segment of the journal, and below what a commit should wait for.
 const CHUNK_BYTES_MAX: usize = 4 << 20;
@@ -38,13 +39,14 @@ struct Chunk {
 }
 
 impl Records {
-    pub fn push(&mut self, event: &Event, partitions: u16) {
+    pub fn push(&mut self, event: &FreshEvent<'_>, partitions: u16) {
         self.of_kind[event.kind as usize] += 1;
         let partition = partition_of(event.id, partitions);
         let Some(chunk) = self.chunks.last_mut().filter(|chunk| chunk.ends.len() < CHUNK_RECORDS_MAX) else {
-            let mut bytes = Vec::with_capacity(RECORD_BYTES_USUAL);
-            encode_record_onto(&mut bytes, event);
-            self.chunks.push(Chunk { ends: vec![(partition, bytes.len())], bytes });
+            let mut next = self.next_chunk();
+            encode_record_onto(&mut next.bytes, event);
+            next.ends.push((partition, next.bytes.len()));
+            self.chunks.push(next);
             return;
         };
         let from = chunk.bytes.len();
@@ -55,6 +57,15 @@ impl Records {
             let bytes = chunk.bytes.split_off(from);
             self.chunks.push(Chunk { ends: vec![(partition, bytes.len())], bytes });
         }
+    }
+
+    /// With room for as much as the one before has, so that of a large batch only the first is moved while it grows.
+    fn next_chunk(&self) -> Chunk {
+        let (bytes, records) = match self.chunks.last() {
+            None => (RECORD_BYTES_USUAL, 1),
+            Some(before) => (before.bytes.len() + RECORD_BYTES_USUAL, before.ends.len()),
+        };
+        Chunk { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(records) }
     }
 
     pub fn count(&self) -> usize {
@@ -76,7 +87,7 @@ impl Chunk {
 
 impl Capture {
     /// Appends one event and waits until it is durable.
-    pub(crate) async fn keep(&self, event: &Event) -> Result<(), CaptureError> {
+    pub(crate) async fn keep(&self, event: &FreshEvent<'_>) -> Result<(), CaptureError> {
         let mut records = Records::default();
         records.push(event, self.journal.partitions());
         self.keep_all(records).await
@@ -151,10 +162,10 @@ mod tests {
     #[test]
     fn no_chunk_is_over_its_bounds_and_none_is_lost() {
         let mut records = Records::default();
-        let mut event = Event::new(Uuid::nil(), Kind::Click, 0, "c", "a");
+        let mut event = FreshEvent::of(Uuid::nil(), Kind::Click, 0, "c".into(), "a".into());
         for n in 0..25_000u32 {
             event.id = Uuid::from_u128(n.into());
-            event.props = (n % 5 == 0).then(|| "x".repeat(4_000));
+            event.props = (n % 5 == 0).then(|| "x".repeat(4_000).into());
             records.push(&event, 4);
         }
         assert_eq!(records.count(), 25_000);

@@ -8,10 +8,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use flate2::read::MultiGzDecoder;
 use futures::StreamExt;
+use memchr::memrchr;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::CaptureError;
+use crate::parse::is_array;
 
 /// What `navigator.sendBeacon` may queue at most (W3C Beacon, section 3), and a hundred times a usual event.
 pub(crate) const EVENT_BYTES_MAX: usize = 64 << 10;
@@ -29,6 +31,8 @@ const EVENT_READ_SECONDS_MAX: u64 = 10;
 /// RFC 9659: what a decoder of the content coding zstd has to support; level 19 stays within it.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const DECOMPRESS_STEP_BYTES: usize = 64 << 10;
+/// A piece of a batch's text: it stays in the processor's cache from being decompressed to being parsed.
+const PIECE_BYTES: usize = 256 << 10;
 /// How many times as long as it came a body may become: generated traffic becomes 12 times as long, and a bomb wants memory for
 /// nothing.
 const DECOMPRESSED_TIMES_MAX: usize = 250;
@@ -97,46 +101,110 @@ async fn read_pieces(
     Ok(read)
 }
 
-/// Undoes the encoding, all of it, before anything is parsed: a damaged body is refused with nothing kept.
-pub(crate) fn decompress(
+/// Undoes the encoding of a text that is wanted as a whole.
+pub(crate) fn decompress(encoding: Encoding, body: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, CaptureError> {
+    if encoding == Encoding::Identity {
+        return Ok(body);
+    }
+    let mut decoder = Decoder::new(encoding, &body, bytes_max)?;
+    let mut text = Vec::new();
+    loop {
+        let filled = text.len();
+        text.resize(filled + DECOMPRESS_STEP_BYTES, 0);
+        let bytes = decoder.read(&mut text[filled..])?;
+        text.truncate(filled + bytes);
+        if bytes == 0 {
+            return Ok(text);
+        }
+    }
+}
+
+/// Calls `each` with a batch's text piece by piece, each of whole lines; an array is one piece. `reserve` is told of each before
+/// it is given.
+pub(crate) fn each_piece(
     encoding: Encoding,
-    body: Vec<u8>,
+    body: &[u8],
     bytes_max: usize,
     mut reserve: impl FnMut(usize) -> Result<(), CaptureError>,
-) -> Result<Vec<u8>, CaptureError> {
-    let corrupt = |cause: std::io::Error| CaptureError::Body {
+    mut each: impl FnMut(&[u8]) -> Result<(), CaptureError>,
+) -> Result<(), CaptureError> {
+    if encoding == Encoding::Identity {
+        return each(body);
+    }
+    let mut decoder = Decoder::new(encoding, body, bytes_max)?;
+    let (mut text, mut filled, mut is_first) = (Vec::new(), 0, true);
+    loop {
+        if filled == text.len() {
+            text.resize((text.len() * 2).clamp(PIECE_BYTES, bytes_max + 1), 0);
+        }
+        let from = filled;
+        while filled < text.len() {
+            match decoder.read(&mut text[filled..])? {
+                0 => break,
+                bytes => filled += bytes,
+            }
+        }
+        reserve(filled - from)?;
+        let is_last = filled < text.len();
+        if is_last {
+            return each(&text[..filled]);
+        }
+        if is_first && is_array(&text[..filled]) {
+            continue;
+        }
+        // A line that is longer than the piece is read on.
+        let Some(end) = memrchr(b'\n', &text[from..filled]).map(|end| from + end + 1) else { continue };
+        each(&text[..end])?;
+        text.copy_within(end..filled, 0);
+        (filled, is_first) = (filled - end, false);
+    }
+}
+
+/// What is compressed, read as far as the limits let it.
+struct Decoder<'a> {
+    encoding: Encoding,
+    reader: Box<dyn Read + 'a>,
+    body_bytes: usize,
+    bytes_max: usize,
+    bytes: usize,
+}
+
+impl<'a> Decoder<'a> {
+    fn new(encoding: Encoding, body: &'a [u8], bytes_max: usize) -> Result<Self, CaptureError> {
+        let reader: Box<dyn Read> = match encoding {
+            Encoding::Identity => Box::new(body),
+            Encoding::Gzip => Box::new(MultiGzDecoder::new(body)),
+            Encoding::Zstd => {
+                let corrupt = |cause| corrupt(encoding, cause);
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(corrupt)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(corrupt)?;
+                Box::new(decoder)
+            }
+        };
+        Ok(Self { encoding, reader, body_bytes: body.len(), bytes_max, bytes: 0 })
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, CaptureError> {
+        let bytes = self.reader.read(into).map_err(|cause| corrupt(self.encoding, cause))?;
+        self.bytes += bytes;
+        if self.bytes > self.bytes_max {
+            return Err(too_large(self.bytes_max));
+        }
+        if self.bytes > self.body_bytes.saturating_mul(DECOMPRESSED_TIMES_MAX).max(DECOMPRESSED_BYTES_FREE) {
+            let what = format!("the body becomes more than {DECOMPRESSED_TIMES_MAX} times as long when decompressed");
+            return Err(CaptureError::TooLarge { what, cure: "split it, or send it less compressed" });
+        }
+        Ok(bytes)
+    }
+}
+
+fn corrupt(encoding: Encoding, cause: std::io::Error) -> CaptureError {
+    CaptureError::Body {
         what: format!(
             "the body is no complete {} stream: {cause}",
             if encoding == Encoding::Gzip { "gzip" } else { "zstd" }
         ),
         cure: "compress it again, zstd with a window of at most 8 MiB, and name the encoding that was used",
-    };
-    let body_bytes = body.len();
-    let mut reader: Box<dyn Read> = match encoding {
-        Encoding::Identity => return Ok(body),
-        Encoding::Gzip => Box::new(MultiGzDecoder::new(body.as_slice())),
-        Encoding::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(body.as_slice()).map_err(corrupt)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(corrupt)?;
-            Box::new(decoder)
-        }
-    };
-    let mut text = Vec::new();
-    let mut step = vec![0; DECOMPRESS_STEP_BYTES];
-    loop {
-        let bytes = reader.read(&mut step).map_err(corrupt)?;
-        if bytes == 0 {
-            return Ok(text);
-        }
-        if text.len() + bytes > bytes_max {
-            return Err(too_large(bytes_max));
-        }
-        if text.len() + bytes > body_bytes.saturating_mul(DECOMPRESSED_TIMES_MAX).max(DECOMPRESSED_BYTES_FREE) {
-            let what = format!("the body becomes more than {DECOMPRESSED_TIMES_MAX} times as long when decompressed");
-            return Err(CaptureError::TooLarge { what, cure: "split it, or send it less compressed" });
-        }
-        reserve(bytes)?;
-        text.extend_from_slice(&step[..bytes]);
     }
 }
 
@@ -222,8 +290,40 @@ mod tests {
             held += bytes;
             Ok(())
         };
-        let refused = decompress(Encoding::Zstd, bomb, 100_000, reserve);
+        let refused = each_piece(Encoding::Zstd, &bomb, 500_000, reserve, |_| Ok(()));
         assert!(matches!(refused, Err(CaptureError::TooLarge { .. })));
-        assert!(held <= 100_000, "{held} bytes were taken");
+        assert!(held <= 500_000, "{held} bytes were taken");
+        assert!(matches!(decompress(Encoding::Zstd, bomb, 500_000), Err(CaptureError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn pieces_are_whole_lines_and_together_the_text() {
+        let line = |bytes: usize| format!("{}\n", "x".repeat(bytes));
+        let short = line(90).repeat(10_000);
+        let long = format!("{short}{}{}{}", line(3 * PIECE_BYTES), line(0), line(PIECE_BYTES - 1));
+        let array = format!(" [{}]", short.replace('\n', ","));
+        for text in [short.as_str(), &long, &format!("{long}end"), &array, "", "\n", "x"] {
+            for (encoding, body) in [
+                (Encoding::Identity, text.as_bytes().to_vec()),
+                (Encoding::Zstd, zstd::encode_all(text.as_bytes(), 1).unwrap()),
+            ] {
+                let (mut whole, mut pieces, mut reserved) = (Vec::new(), 0, 0);
+                let reserve = |bytes| {
+                    reserved += bytes;
+                    Ok(())
+                };
+                each_piece(encoding, &body, 64 << 20, reserve, |piece| {
+                    assert!(whole.is_empty() || whole.ends_with(b"\n"), "a piece ends within a line");
+                    whole.extend_from_slice(piece);
+                    pieces += 1;
+                    Ok(())
+                })
+                .unwrap();
+                assert!(whole == text.as_bytes(), "{} bytes of {}", whole.len(), text.len());
+                let is_one = encoding == Encoding::Identity || text == array || text.len() < PIECE_BYTES;
+                assert_eq!(pieces == 1, is_one, "{pieces} pieces of {} bytes", text.len());
+                assert_eq!(reserved, if encoding == Encoding::Identity { 0 } else { text.len() });
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::Serialize;
-use tally_model::{Event, EventId, Kind};
+use tally_model::{EventId, Kind};
 use utoipa::ToSchema;
 
 use crate::Capture;
@@ -25,7 +25,7 @@ use crate::error::{CaptureError, Fault, LineFault};
 use crate::limits::Caller;
 use crate::macros;
 use crate::openapi::{self, BodyRefusals, InAddress, Refusals};
-use crate::parse::{self, EventBuilder, Stamp};
+use crate::parse::{self, EventBuilder, FreshEvent, Items, Stamp};
 use crate::postback::postback;
 use crate::redirect::Link;
 use crate::shed::kinds_in;
@@ -112,7 +112,7 @@ pub(crate) async fn one(State(capture): State<Arc<Capture>>, request: Request) -
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of(&parts.headers)?;
     let body = capture.read(&parts.headers, body, EVENT_BYTES_MAX, |_| Ok(())).await?;
-    let text = body::decompress(encoding, body, EVENT_BYTES_MAX, |_| Ok(()))?;
+    let text = body::decompress(encoding, body, EVENT_BYTES_MAX)?;
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
     let stamp = capture.stamp(&client, None);
     let event = match Form::of(&parts.headers, text)? {
@@ -235,7 +235,7 @@ pub(crate) async fn pixel(State(capture): State<Arc<Capture>>, request: Request)
 pub(crate) fn event_from_pairs<'a>(
     pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
     stamp: &'a Stamp<'a>,
-) -> Result<Event, Fault> {
+) -> Result<FreshEvent<'a>, Fault> {
     let mut builder = EventBuilder::new(stamp);
     parse::fill_from_form(&mut builder, pairs)?;
     builder.finish()
@@ -305,26 +305,36 @@ impl Capture {
         body: Vec<u8>,
         mut share: Share,
     ) -> Result<Parsed, CaptureError> {
-        let text = body::decompress(encoding, body, BATCH_BYTES_DECOMPRESSED_MAX, |bytes| share.grow(bytes))?;
+        let pieces = |reserve: &mut dyn FnMut(usize) -> Result<(), CaptureError>,
+                      each: &mut dyn FnMut(&[u8]) -> Result<(), CaptureError>| {
+            body::each_piece(encoding, &body, BATCH_BYTES_DECOMPRESSED_MAX, reserve, each)
+        };
         if self.shedding.is_on(self.journal.fullness()) {
-            self.shed(kinds_in(&text))?;
+            let mut kinds = [0; Kind::ALL.len()];
+            pieces(&mut |_| Ok(()), &mut |piece| {
+                kinds.iter_mut().zip(kinds_in(piece)).for_each(|(sum, events)| *sum += events);
+                Ok(())
+            })?;
+            self.shed(kinds)?;
         }
         let stamp = self.stamp(client, None);
         let (mut records, mut errors, mut rejected) = (Records::default(), Vec::new(), 0);
-        for (line, item) in parse::items(&text)? {
-            match self.checked(parse::event_from_json(item, &stamp)) {
-                Ok(mut event) => {
-                    self.limits.of_batch(&mut event, client);
-                    records.push(&event, self.journal.partitions());
-                }
-                Err(fault) => {
-                    rejected += 1;
-                    if errors.len() < ERRORS_LISTED_MAX {
-                        errors.push(LineFault { line, fault });
-                    }
+        let mut take = |line, item: &[u8]| match self.checked(parse::event_from_json(item, &stamp)) {
+            Ok(mut event) => {
+                self.limits.of_batch(&mut event, client);
+                records.push(&event, self.journal.partitions());
+            }
+            Err(fault) => {
+                rejected += 1;
+                if errors.len() < ERRORS_LISTED_MAX {
+                    errors.push(LineFault { line, fault });
                 }
             }
-        }
+        };
+        let mut items = Items::default();
+        // Nothing is kept before all of it was read: a body that is damaged at its end is refused as a whole.
+        pieces(&mut |bytes| share.grow(bytes), &mut |piece| items.each(piece, &mut take))?;
+        items.check_any()?;
         Ok(Parsed { records, errors, rejected, share })
     }
 }

@@ -12,9 +12,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
-use tally_model::{Clock, Event, Limit};
+use tally_model::{Clock, Limit};
 
 use crate::client::Client;
+use crate::parse::FreshEvent;
 use allowance::Allowance;
 
 /// Events that happened longer ago come from a file or a queue, at whatever rate that is read.
@@ -131,18 +132,18 @@ impl Limits {
     }
 
     /// An event of a batch: marked if it is over a limit.
-    pub(crate) fn of_batch(&self, event: &mut Event, client: &Client) {
+    pub(crate) fn of_batch(&self, event: &mut FreshEvent<'_>, client: &Client) {
         self.mark(event, self.event(event, client));
     }
 
     /// An event that came alone: marked if it is over a limit, or refused.
-    pub(crate) fn single(&self, event: &mut Event, client: &Client) -> Result<(), Limited> {
+    pub(crate) fn single(&self, event: &mut FreshEvent<'_>, client: &Client) -> Result<(), Limited> {
         let checked = self.event(event, client);
         self.mark_or_refuse(event, checked)
     }
 
     /// A click that redirects a person, who goes on in any case. Says whether to keep it.
-    pub(crate) fn click(&self, event: &mut Event, client: &Client) -> bool {
+    pub(crate) fn click(&self, event: &mut FreshEvent<'_>, client: &Client) -> bool {
         let checked = self.ip(client).and_then(|()| self.event(event, client));
         self.mark_or_refuse(event, checked).is_ok()
     }
@@ -153,7 +154,7 @@ impl Limits {
     }
 
     /// What is over the person's limit uses up nothing of the campaign's.
-    fn event(&self, event: &Event, client: &Client) -> Result<(), Limited> {
+    fn event(&self, event: &FreshEvent<'_>, client: &Client) -> Result<(), Limited> {
         let is_backfill = client.speaks_for_others && event.received_at_us - event.occurred_at_us > LIVE_US;
         if is_backfill {
             return Ok(());
@@ -175,7 +176,7 @@ impl Limits {
         allowance.take(key, self.clock.elapsed()).map_err(|retry_after| Limited { limit, retry_after })
     }
 
-    fn mark_or_refuse(&self, event: &mut Event, checked: Result<(), Limited>) -> Result<(), Limited> {
+    fn mark_or_refuse(&self, event: &mut FreshEvent<'_>, checked: Result<(), Limited>) -> Result<(), Limited> {
         match checked {
             Err(limited) if self.over_limit == OverLimit::Refuse => {
                 self.count(limited.limit, "refused");
@@ -188,7 +189,7 @@ impl Limits {
         }
     }
 
-    fn mark(&self, event: &mut Event, checked: Result<(), Limited>) {
+    fn mark(&self, event: &mut FreshEvent<'_>, checked: Result<(), Limited>) {
         if let Err(Limited { limit, .. }) = checked {
             self.count(limit, "marked");
             event.mark_rate_limited(limit);

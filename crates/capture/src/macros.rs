@@ -4,8 +4,10 @@
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tally_model::{Country, Event, Privacy, Subdivision};
+use tally_model::{Country, Privacy, Subdivision};
 use url::{Position, Url};
+
+use crate::parse::FreshEvent;
 
 const CLICK_ID: &str = "click_id";
 /// All but the unreserved characters (RFC 3986, section 2.3).
@@ -16,7 +18,7 @@ const CLOSING: [&str; 3] = ["}", "%7D", "%7d"];
 
 /// The destination with its macros filled in. The click's id is handed on for the conversion to name: where no macro asks for it,
 /// it is appended, unless the destination has one already.
-pub(crate) fn filled(mut destination: Url, event: &Event) -> String {
+pub(crate) fn filled(mut destination: Url, event: &FreshEvent<'_>) -> String {
     let has_id = destination.query_pairs().any(|(name, _)| name == CLICK_ID);
     let asks = pieces(&destination[Position::BeforePath..]).any(|piece| piece == Piece::Macro(CLICK_ID));
     if !has_id && !asks {
@@ -59,7 +61,7 @@ const NAMES: [&str; 16] = [
 ];
 
 /// What a macro stands for; empty where that is not known.
-fn value<'a>(name: &str, event: &'a Event) -> Cow<'a, str> {
+fn value<'a>(name: &str, event: &'a FreshEvent<'_>) -> Cow<'a, str> {
     fn text(text: Option<&str>) -> Cow<'_, str> {
         Cow::Borrowed(text.unwrap_or_default())
     }
@@ -120,12 +122,18 @@ mod tests {
     use tally_model::Kind;
     use uuid::Uuid;
 
-    fn event() -> Event {
-        Event {
+    fn event() -> FreshEvent<'static> {
+        FreshEvent {
             variant: Some("A&b=c /\u{e4}".into()),
             country: Country::parse("DE"),
             privacy: Privacy { gdpr: Some(true), gdpr_consent: Some("CPX".into()), ..Privacy::default() }.some(),
-            ..Event::new(Uuid::from_u128(7), Kind::Click, 1_700_000_000_123_456, "spring", "a{click_id}")
+            ..FreshEvent::of(
+                Uuid::from_u128(7),
+                Kind::Click,
+                1_700_000_000_123_456,
+                "spring".into(),
+                "a{click_id}".into(),
+            )
         }
     }
 
@@ -184,7 +192,7 @@ mod tests {
             value in "[a-z{}%&=?#/@:.\\\\ \\r\\n\\PC]{0,12}",
         ) {
             let destination = Url::parse(&format!("https://s.example:81/{behind}")).unwrap();
-            let event = Event { variant: Some(value), ..event() };
+            let event = FreshEvent { variant: Some(value.into()), ..event() };
             let location = filled(destination.clone(), &event);
             prop_assert!(axum::http::HeaderValue::from_str(&location).is_ok(), "{location:?} is no header");
             let url = Url::parse(&location).unwrap();

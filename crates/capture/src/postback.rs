@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
-use tally_model::{ConversionStatus, Event, Kind};
+use tally_model::{ConversionStatus, Kind};
 
 use crate::Capture;
 use crate::body::{self, EVENT_BYTES_MAX, Encoding};
@@ -19,7 +19,7 @@ use crate::error::{CaptureError, Fault};
 use crate::http::{Taken, event_from_pairs};
 use crate::limits::Caller;
 use crate::openapi::{BodyRefusals, EventProblem, InAddress, Refusals};
-use crate::parse::{self, ID_BYTES_MAX};
+use crate::parse::{self, FreshEvent, ID_BYTES_MAX};
 
 const TXN_ID: &str = "txn_id";
 const AMOUNT: &str = "amount";
@@ -59,7 +59,7 @@ pub(crate) async fn postback(State(capture): State<Arc<Capture>>, request: Reque
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of(&parts.headers)?;
     let body = capture.read(&parts.headers, body, EVENT_BYTES_MAX, |_| Ok(())).await?;
-    let body = body::decompress(encoding, body, EVENT_BYTES_MAX, |_| Ok(()))?;
+    let body = body::decompress(encoding, body, EVENT_BYTES_MAX)?;
     let query = parse::pairs(parts.uri.query().unwrap_or_default());
     let said = Said::of(query.chain(in_body(&parts.headers, &body)?));
     if !has_key && !capture.lets_in(&said) {
@@ -111,7 +111,7 @@ impl Capture {
         self.redirects.keys.held().is_some_and(|keys| keys.lets_in(token, campaign_id))
     }
 
-    fn event_of(&self, mut said: Said<'_>) -> Result<Event, Fault> {
+    fn event_of(&self, mut said: Said<'_>) -> Result<FreshEvent<'static>, Fault> {
         const HOW: &str = "let the network fill in its macro for it, as the address of `tally postback-url` shows";
         if said.field(CLICK_ID).is_none() {
             return Err(Fault::new(CLICK_ID, "is missing", HOW));
@@ -147,13 +147,14 @@ impl Capture {
         // The connection is a server's and tells nothing of the visitor; what the server says of one is believed.
         let client = Client::default().with_key();
         let stamp = self.stamp(&client, Some(Kind::Conversion));
-        let mut event = event_from_pairs(said.fields.into_iter(), &stamp)?;
-        let scope = match event.campaign_id.as_str() {
+        let event = event_from_pairs(said.fields.into_iter(), &stamp)?;
+        let mut event: FreshEvent<'static> = event.map(|text| Cow::Owned(text.clone().into_owned()));
+        let scope = match event.campaign_id.as_ref() {
             "" => event.click_id.as_deref().unwrap_or_default(),
             campaign_id => campaign_id,
         };
         event.id = self.key.postback(scope, &txn_id, status);
-        event.txn_id = Some(txn_id);
+        event.txn_id = Some(txn_id.into());
         event.status = Some(status);
         Ok(event)
     }

@@ -4,12 +4,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use tally_model::Event;
 use url::{Host, Url};
 
 use crate::error::Fault;
 use crate::file::WatchedFile;
-use crate::parse;
+use crate::parse::{self, FreshEvent};
 use crate::signing::{SIGNATURE, SigningKeys};
 
 const FIELD: &str = "to";
@@ -62,10 +61,10 @@ pub(crate) struct Redirects {
 impl Redirects {
     /// Where a link leads, if it may. A link that is signed has to hold, also to a host that is listed: the signature covers more
     /// than the destination.
-    pub fn destination(&self, link: &Link<'_>, event: &Event) -> Result<Url, Fault> {
+    pub fn destination(&self, link: &Link<'_>, event: &FreshEvent<'_>) -> Result<Url, Fault> {
         let url = destination(link.to())?;
         let Some((covered, signature)) = &link.signature else {
-            let hosts = self.of_campaigns.get(&event.campaign_id).unwrap_or(&self.hosts);
+            let hosts = self.of_campaigns.get(event.campaign_id.as_ref()).unwrap_or(&self.hosts);
             return hosts.allow(&url).map(|()| url);
         };
         let keys = self.keys.held().ok_or_else(|| {

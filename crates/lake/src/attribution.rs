@@ -23,12 +23,13 @@ use tally_model::{
 };
 use tracing::debug;
 
-use self::rows::{ATTRIBUTIONS_LAYOUT, Attribution, Conversion, Row, Touch};
+pub(crate) use self::rows::ATTRIBUTIONS_LAYOUT;
+use self::rows::{Attribution, Conversion, Row, Touch};
 pub use self::search::Searched;
 use crate::compact::{MAINTENANCE, sort_events};
 use crate::error::{Doing, LakeError, Result};
 use crate::events::Columns;
-use crate::files::{NewFile, read_file, read_files, write_file};
+use crate::files::{NewFile, Rows, read_file, read_files, write_file};
 use crate::live_file::LiveFile;
 use crate::query::Queries;
 use crate::schema::ATTRIBUTIONS;
@@ -277,7 +278,7 @@ impl Attributor {
             let (store, now_ms) = (table.store(), self.lake.now_ms());
             let paths: Vec<&str> = small.iter().map(|file| file.path()).collect();
             let batches = read_files(&store, &paths, &ATTRIBUTIONS).await?;
-            let sorting = tokio::task::spawn_blocking(move || sort_events(&concat_batches(&ATTRIBUTIONS, &batches)?));
+            let sorting = tokio::task::spawn_blocking(move || sort_events(batches));
             let mut add = write(&store, sorting.await.doing("sort attributions")??, now_ms).await?;
             add.data_change = false;
             let path = add.path.clone();
@@ -365,8 +366,8 @@ impl Waiting {
     }
 }
 
-async fn write(store: &Arc<dyn ObjectStore>, rows: RecordBatch, now_ms: i64) -> Result<Add> {
-    write_file(store, ATTRIBUTIONS_LAYOUT, NewFile { rows, partition_values: Vec::new() }, now_ms).await
+async fn write(store: &Arc<dyn ObjectStore>, rows: impl Into<Rows>, now_ms: i64) -> Result<Add> {
+    write_file(store, ATTRIBUTIONS_LAYOUT, NewFile { rows: rows.into(), partition_values: Vec::new() }, now_ms).await
 }
 
 fn is_unresolved(file: &LiveFile) -> bool {

@@ -83,11 +83,11 @@ impl CellCache {
     }
 
     /// Takes in a file. One that cannot be read as cells is left to whoever asks the file itself.
-    pub fn add(&self, path: &str, rows: &RecordBatch) {
+    pub fn add(&self, path: &str, rows: &[RecordBatch]) {
         if self.0.bytes_max == 0 {
             return;
         }
-        match FileCells::of(std::slice::from_ref(rows)) {
+        match FileCells::of(rows) {
             Ok(file) => self.0.files.insert(path.to_owned(), Arc::new(file)),
             Err(error) => warn!(%error, path, "the cells of a file are not kept in memory"),
         }

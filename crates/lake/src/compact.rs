@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::{SortColumn, concat, lexsort_to_indices};
 use deltalake_core::kernel::Add;
 use deltalake_core::protocol::DeltaOperation;
 use object_store::ObjectStore;
@@ -17,9 +17,9 @@ use tracing::debug;
 
 use crate::error::{Doing, LakeError, Result};
 use crate::events::EVENTS_LAYOUT;
-use crate::files::{NewFile, read_files, write_file};
+use crate::files::{NewFile, Rows, read_files, write_file};
 use crate::live_file::LiveFile;
-use crate::rollups::{self, Merger, ROLLUPS_LAYOUT};
+use crate::rollups::{self, ROLLUPS_LAYOUT};
 use crate::schema::{EVENTS_FILE, ROLLUPS};
 use crate::table::Table;
 use crate::writer::Lake;
@@ -83,7 +83,7 @@ impl Lake {
         };
         let Some(run) = Run::begin("events", &self.events, choose).await? else { return Ok(None) };
         let batches = read_files(&run.store, &run.paths(), &EVENTS_FILE).await?;
-        let sorting = tokio::task::spawn_blocking(move || sort_events(&concat_batches(&EVENTS_FILE, &batches)?));
+        let sorting = tokio::task::spawn_blocking(move || sort_events(batches));
         let sorted = sorting.await.doing("sort events")??;
         let partition_values = ["event_date", "region"].map(|name| {
             let value = run.inputs.first().and_then(|file| file.partition_value(name)).unwrap_or_default();
@@ -104,7 +104,7 @@ impl Lake {
         // What was asked of the old files will be asked of the new ones.
         let stays_in_memory = run.inputs.iter().all(|file| self.cells.get(file.path()).is_some());
         for rows in slots {
-            let file = NewFile { rows: rows.clone(), partition_values: Vec::new() };
+            let file = NewFile { rows: rows.clone().into(), partition_values: Vec::new() };
             let add = write_file(&run.store, ROLLUPS_LAYOUT, file, self.now_ms()).await?;
             if stays_in_memory {
                 self.cells.add(&add.path, &rows);
@@ -266,24 +266,25 @@ fn fullest(
 }
 
 /// By campaign, then time: what reports filter by stands together.
-pub(crate) fn sort_events(rows: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn sort_events(batches: Vec<RecordBatch>) -> Result<Rows> {
     let mut keys = Vec::new();
     for name in ["campaign_id", "occurred_at"] {
-        let values = rows.column_by_name(name).cloned();
-        let values =
-            values.ok_or_else(|| LakeError::Damaged { what: format!("a data file has no column `{name}`") })?;
-        keys.push(SortColumn { values, options: None });
+        let values = |rows: &RecordBatch| {
+            let values = rows.column_by_name(name).cloned();
+            values.ok_or_else(|| LakeError::Damaged { what: format!("a data file has no column `{name}`") })
+        };
+        let values: Vec<ArrayRef> = batches.iter().map(values).collect::<Result<_>>()?;
+        let values: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
+        keys.push(SortColumn { values: concat(&values)?, options: None });
     }
-    let order = lexsort_to_indices(&keys, None)?;
-    Ok(take_record_batch(rows, &order)?)
+    let places = batches.iter().enumerate().flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |at| (batch, at)));
+    let places: Vec<(usize, usize)> = places.collect();
+    let order = lexsort_to_indices(&keys, None)?.values().iter().map(|place| places[*place as usize]).collect();
+    Ok(Rows { batches, order: Some(order) })
 }
 
 /// Adds up equal cells.
-fn merge_cells(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
-    let mut merger = Merger::default();
-    for batch in batches {
-        merger.add(batch)?;
-    }
-    let cells = merger.finish();
-    rollups::encode_slots(cells.iter().map(|(cell, versions)| (cell.borrowed(), *versions)))
+fn merge_cells(batches: &[RecordBatch]) -> Result<Vec<Vec<RecordBatch>>> {
+    let (cells, versions) = rollups::merge(batches)?;
+    rollups::encode_slots(cells.iter().zip(versions))
 }

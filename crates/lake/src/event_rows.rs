@@ -12,31 +12,57 @@ use tally_model::{ConversionStatus, Country, Judged, Purpose, Region, Subdivisio
 
 use crate::error::Result;
 use crate::events::{SECOND_US, date};
-use crate::files::NewFile;
+use crate::files::{NewFile, PIECE_ROWS};
 use crate::schema::EVENTS_FILE;
 
 const DAY_US: i64 = 86_400_000_000;
 
 /// The rows of a batch, by day and region: each is a file of its own.
 #[derive(Default)]
-pub struct EventRows(BTreeMap<(i64, Region), Vec<Column>>);
+pub struct EventRows(BTreeMap<(i64, Region), Place>);
+
+/// The rows of one file, in pieces.
+#[derive(Default)]
+struct Place {
+    closed: Vec<Vec<ArrayRef>>,
+    open: Vec<Column>,
+    /// Of the open piece.
+    rows: usize,
+}
 
 impl EventRows {
     pub fn add(&mut self, judged: &Judged<&str>) {
         let day = judged.event.occurred_at_us.div_euclid(DAY_US);
-        let columns = self.0.entry((day, judged.event.region)).or_insert_with(columns);
-        columns.iter_mut().for_each(|column| column.add(judged));
+        self.0.entry((day, judged.event.region)).or_default().add(judged);
     }
 
     /// The rows stay, in case that they are asked for again.
     pub(crate) fn to_files(&self) -> Result<Vec<NewFile>> {
-        let file = |((day, region), columns): (&(i64, Region), &Vec<Column>)| {
-            let columns = columns.iter().map(Column::values).collect();
-            let rows = RecordBatch::try_new(EVENTS_FILE.clone(), columns)?;
+        let file = |((day, region), place): (&(i64, Region), &Place)| {
             let partition_values = vec![("event_date", date(*day)?), ("region", region.as_str().to_owned())];
-            Ok(NewFile { rows, partition_values })
+            Ok(NewFile { rows: place.to_batches()?.into(), partition_values })
         };
         self.0.iter().map(file).collect()
+    }
+}
+
+impl Place {
+    fn add(&mut self, judged: &Judged<&str>) {
+        if self.open.is_empty() {
+            self.open = columns();
+        }
+        self.open.iter_mut().for_each(|column| column.add(judged));
+        self.rows += 1;
+        if self.rows == PIECE_ROWS {
+            self.closed.push(self.open.iter_mut().map(Column::close).collect());
+            self.rows = 0;
+        }
+    }
+
+    fn to_batches(&self) -> Result<Vec<RecordBatch>> {
+        let open = (self.rows > 0).then(|| self.open.iter().map(Column::values).collect());
+        let pieces = self.closed.iter().cloned().chain(open);
+        pieces.map(|columns| Ok(RecordBatch::try_new(EVENTS_FILE.clone(), columns)?)).collect()
     }
 }
 
@@ -78,6 +104,29 @@ impl Column {
                 segments.iter().for_each(|segment| lists.values().append_value(segment));
                 lists.append(!segments.is_empty());
             }
+        }
+    }
+
+    /// The values, and room for as many again.
+    fn close(&mut self) -> ArrayRef {
+        match self {
+            Column::Id(ids) => {
+                let values = ids.finish();
+                *ids = BinaryBuilder::with_capacity(PIECE_ROWS, values.value_data().len());
+                Arc::new(values)
+            }
+            Column::Text(texts, _) => {
+                let values = texts.finish();
+                *texts = StringBuilder::with_capacity(PIECE_ROWS, values.value_data().len());
+                Arc::new(values)
+            }
+            Column::Time(times, _) => Arc::new(times.finish().with_timezone("UTC")),
+            Column::Number(numbers, _) => Arc::new(numbers.finish()),
+            Column::Middle(numbers, _) => Arc::new(numbers.finish()),
+            Column::Small(numbers, _) => Arc::new(numbers.finish()),
+            Column::Float(numbers, _) => Arc::new(numbers.finish()),
+            Column::Flag(flags, _) => Arc::new(flags.finish()),
+            Column::Segments(lists) => Arc::new(lists.finish()),
         }
     }
 

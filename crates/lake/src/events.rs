@@ -6,13 +6,34 @@ use jiff::Timestamp;
 use tally_model::{Class, EventId, Fact, Kind, Partition, Reason};
 
 use crate::error::{LakeError, Result};
-use crate::files::FileLayout;
+use crate::files::{FileLayout, ZSTD_LEVEL};
 use crate::schema::EVENTS_STATISTICS;
 
 pub(crate) const SECOND_US: i64 = 1_000_000;
 
 pub(crate) const EVENTS_LAYOUT: FileLayout = FileLayout {
+    zstd_level: ZSTD_LEVEL,
     statistics: &EVENTS_STATISTICS,
+    few_values: &[
+        "kind",
+        "utc_offset_minutes",
+        "partition",
+        "verdict",
+        "reason",
+        "variant",
+        "device",
+        "os",
+        "browser",
+        "country",
+        "age_group",
+        "gender",
+        "currency",
+        "purpose",
+        "gdpr",
+        "us_privacy",
+        "gpc",
+        "status",
+    ],
     distinct: &["event_id", "user_hash", "click_id", "txn_id"],
     rising: &["occurred_at", "received_at", "offset"],
     looked_up: &["event_id"],

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, new_null_array};
-use arrow::compute::{max, max_string, min, min_string};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch, new_null_array};
+use arrow::compute::{interleave_record_batch, max, max_string, min, min_string};
 use arrow::datatypes::{DataType, FieldRef, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use bytes::Bytes;
 use deltalake_core::kernel::Add;
@@ -24,14 +24,19 @@ use crate::error::{Doing, LakeError, Result};
 
 /// Rows of one row group: the unit that readers skip by, and that a writer holds in memory.
 const ROW_GROUP_ROWS: usize = 512 * 1024;
-/// Level 3 keeps up with the way in; higher ones save little on these columns.
-const ZSTD_LEVEL: i32 = 3;
+/// Higher levels save little on these columns.
+pub(crate) const ZSTD_LEVEL: i32 = 3;
+/// Of files that a commit writes, to be merged into others soon: a quarter of the time, most of which is to set up its tables.
+const FRESH_ZSTD_LEVEL: i32 = 1;
 
 /// How the files of a table are written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FileLayout {
+    pub zstd_level: i32,
     /// Columns whose least and greatest values go into the log.
     pub statistics: &'static [&'static str],
+    /// Columns of a few values: their numbers take some bits, and to set up a compressor for them takes longer than to write them.
+    pub few_values: &'static [&'static str],
     /// Columns without repeats: a dictionary would only cost.
     pub distinct: &'static [&'static str],
     /// Columns that rise slowly: differences take a byte or two.
@@ -41,14 +46,22 @@ pub(crate) struct FileLayout {
 }
 
 impl FileLayout {
-    fn properties(&self, rows: usize) -> WriterProperties {
+    /// The same for files that will not be there for long.
+    pub fn fresh(self) -> Self {
+        Self { zstd_level: FRESH_ZSTD_LEVEL, ..self }
+    }
+
+    fn properties(&self, rows: &[RecordBatch]) -> WriterProperties {
         let column = |name: &str| ColumnPath::from(name);
-        let level = ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default();
+        let level = ZstdLevel::try_new(self.zstd_level).unwrap_or_default();
         let mut properties = WriterProperties::builder()
             .set_writer_version(WriterVersion::PARQUET_1_0)
             .set_compression(Compression::ZSTD(level))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_statistics_enabled(EnabledStatistics::None);
+        for name in self.few_values.iter().copied().chain(columns_of_nulls(rows)) {
+            properties = properties.set_column_compression(column(name), Compression::UNCOMPRESSED);
+        }
         for name in self.statistics {
             properties = properties.set_column_statistics_enabled(column(name), EnabledStatistics::Page);
         }
@@ -64,17 +77,55 @@ impl FileLayout {
             properties = properties
                 .set_column_bloom_filter_enabled(column(name), true)
                 .set_column_bloom_filter_fpp(column(name), 0.01)
-                .set_column_bloom_filter_max_ndv(column(name), rows.min(ROW_GROUP_ROWS) as u64);
+                .set_column_bloom_filter_max_ndv(column(name), row_count(rows).min(ROW_GROUP_ROWS) as u64);
         }
         properties.build()
     }
 }
 
+/// The columns that have no value at all in these rows.
+fn columns_of_nulls(rows: &[RecordBatch]) -> impl Iterator<Item = &str> {
+    let fields = rows.first().map(|first| first.schema_ref().fields()).into_iter().flatten().enumerate();
+    let is_null = |at: usize| rows.iter().all(|rows| rows.column(at).null_count() == rows.num_rows());
+    fields.filter(move |(at, _)| is_null(*at)).map(|(_, field)| field.name().as_str())
+}
+
+/// Rows that go into a file by so many: what is made for them is small enough to be made anew in the same memory.
+pub(crate) const PIECE_ROWS: usize = 8_192;
+
 /// A file that is to be written, with its place in the table.
 #[derive(Debug)]
 pub(crate) struct NewFile {
-    pub rows: RecordBatch,
+    pub rows: Rows,
     pub partition_values: Vec<(&'static str, String)>,
+}
+
+/// The rows of a file: batches of the same columns one after the other, or their rows in another order.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    pub batches: Vec<RecordBatch>,
+    /// Batch and place of each row, where they are not to be written as they come.
+    pub order: Option<Vec<(usize, usize)>>,
+}
+
+impl From<RecordBatch> for Rows {
+    fn from(batch: RecordBatch) -> Self {
+        Self { batches: vec![batch], order: None }
+    }
+}
+
+impl From<Vec<RecordBatch>> for Rows {
+    fn from(batches: Vec<RecordBatch>) -> Self {
+        Self { batches, order: None }
+    }
+}
+
+impl Rows {
+    fn each_piece(&self, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+        let Some(order) = &self.order else { return self.batches.iter().try_for_each(each) };
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        order.chunks(PIECE_ROWS).try_for_each(|places| each(&interleave_record_batch(&batches, places)?))
+    }
 }
 
 /// Writes a file and gives the action that would add it to the table. Invisible until that is committed.
@@ -115,25 +166,32 @@ fn file_id(now_ms: i64) -> String {
     format!("{now_ms}-{}", Uuid::new_v4().simple())
 }
 
-fn encode(rows: &RecordBatch, layout: FileLayout) -> Result<(Bytes, String)> {
-    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(layout.properties(rows.num_rows())))?;
-    writer.write(rows)?;
-    Ok((writer.into_inner()?.into(), statistics(rows, layout.statistics)))
+fn encode(rows: &Rows, layout: FileLayout) -> Result<(Bytes, String)> {
+    let batches = rows.batches.as_slice();
+    let [first, ..] = batches else { return Err(LakeError::Damaged { what: "a file of no rows".to_owned() }) };
+    let mut writer = ArrowWriter::try_new(Vec::new(), first.schema(), Some(layout.properties(batches)))?;
+    rows.each_piece(|piece| Ok(writer.write(piece)?))?;
+    Ok((writer.into_inner()?.into(), statistics(batches, layout.statistics)))
+}
+
+fn row_count(batches: &[RecordBatch]) -> usize {
+    batches.iter().map(RecordBatch::num_rows).sum()
 }
 
 /// Per-file statistics as the Delta protocol writes them.
-fn statistics(rows: &RecordBatch, columns: &[&str]) -> String {
+fn statistics(batches: &[RecordBatch], columns: &[&str]) -> String {
     let (mut least, mut greatest, mut nulls) = (Map::new(), Map::new(), Map::new());
     for name in columns {
-        let Some(column) = rows.column_by_name(name) else { continue };
-        nulls.insert((*name).to_owned(), Value::from(column.null_count()));
-        if let Some((low, high)) = bounds(column) {
+        let pieces: Vec<&ArrayRef> = batches.iter().filter_map(|rows| rows.column_by_name(name)).collect();
+        let Some(first) = pieces.first() else { continue };
+        nulls.insert((*name).to_owned(), pieces.iter().map(|piece| piece.null_count()).sum::<usize>().into());
+        if let Some((low, high)) = bounds(first.data_type(), &pieces) {
             least.insert((*name).to_owned(), low);
             greatest.insert((*name).to_owned(), high);
         }
     }
     let stats = [
-        ("numRecords", Value::from(rows.num_rows())),
+        ("numRecords", Value::from(row_count(batches))),
         ("minValues", Value::Object(least)),
         ("maxValues", Value::Object(greatest)),
         ("nullCount", Value::Object(nulls)),
@@ -141,24 +199,22 @@ fn statistics(rows: &RecordBatch, columns: &[&str]) -> String {
     Value::Object(stats.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()).to_string()
 }
 
-fn bounds(column: &Arc<dyn Array>) -> Option<(Value, Value)> {
-    match column.data_type() {
-        DataType::Int32 => {
-            let values = column.as_primitive::<Int32Type>();
-            Some((min(values)?.into(), max(values)?.into()))
-        }
-        DataType::Int64 => {
-            let values = column.as_primitive::<Int64Type>();
-            Some((min(values)?.into(), max(values)?.into()))
-        }
+fn bounds(data_type: &DataType, pieces: &[&ArrayRef]) -> Option<(Value, Value)> {
+    fn numbers<T: ArrowPrimitiveType<Native: Ord>>(pieces: &[&ArrayRef]) -> Option<(T::Native, T::Native)> {
+        let columns = || pieces.iter().map(|piece| piece.as_primitive::<T>());
+        Some((columns().filter_map(min).min()?, columns().filter_map(max).max()?))
+    }
+    match data_type {
+        DataType::Int32 => numbers::<Int32Type>(pieces).map(|(low, high)| (low.into(), high.into())),
+        DataType::Int64 => numbers::<Int64Type>(pieces).map(|(low, high)| (low.into(), high.into())),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            let values = column.as_primitive::<TimestampMicrosecondType>();
+            let (low, high) = numbers::<TimestampMicrosecondType>(pieces)?;
             let text = |us| Timestamp::from_microsecond(us).ok().map(|at| Value::from(format!("{at:.6}")));
-            Some((text(min(values)?)?, text(max(values)?)?))
+            Some((text(low)?, text(high)?))
         }
         DataType::Utf8 => {
-            let values = column.as_string::<i32>();
-            Some((min_string(values)?.into(), max_string(values)?.into()))
+            let columns = || pieces.iter().map(|piece| piece.as_string::<i32>());
+            Some((columns().filter_map(min_string).min()?.into(), columns().filter_map(max_string).max()?.into()))
         }
         _ => None,
     }
@@ -219,4 +275,25 @@ fn widened(batch: &RecordBatch, schema: &SchemaRef, path: &str) -> Result<Record
         None => new_null_array(field.data_type(), batch.num_rows()),
     };
     Ok(RecordBatch::try_new(schema.clone(), schema.fields().iter().map(column).collect())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::ATTRIBUTIONS_LAYOUT;
+    use crate::events::EVENTS_LAYOUT;
+    use crate::rollups::ROLLUPS_LAYOUT;
+    use crate::schema::{ATTRIBUTIONS, EVENTS_FILE, ROLLUPS};
+
+    #[test]
+    fn every_column_that_a_layout_names_is_in_its_table() {
+        for (layout, schema) in
+            [(EVENTS_LAYOUT, &EVENTS_FILE), (ROLLUPS_LAYOUT, &ROLLUPS), (ATTRIBUTIONS_LAYOUT, &ATTRIBUTIONS)]
+        {
+            let FileLayout { zstd_level: _, statistics, few_values, distinct, rising, looked_up } = layout;
+            for name in [statistics, few_values, distinct, rising, looked_up].into_iter().flatten() {
+                assert!(schema.field_with_name(name).is_ok(), "no column `{name}`");
+            }
+        }
+    }
 }

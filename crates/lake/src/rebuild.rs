@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::compute::filter_record_batch;
 use deltalake_core::kernel::{Add, Remove};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use object_store::path::Path;
@@ -23,7 +23,7 @@ use crate::events::{self, Columns, FACT_COLUMNS};
 use crate::files::{NewFile, read_file, write_file};
 use crate::live_file::LiveFile;
 use crate::query::is_within_error;
-use crate::rollups::{self, Merger, ROLLUPS_LAYOUT, Versions, summed};
+use crate::rollups::{self, ROLLUPS_LAYOUT, Versions, summed};
 use crate::schema::ROLLUPS;
 use crate::writer::{Lake, LakeView};
 
@@ -192,13 +192,14 @@ impl Rebuild {
 
     /// What the rollups say of some cells, from the files whose buckets may be in a range.
     async fn cells_before(&mut self, wanted: impl Fn(Grain, i64) -> bool, range: Days) -> Result<Vec<Cell>> {
-        let mut merger = Merger::default();
+        let mut batches = Vec::new();
         for file in self.view.rollups.files.clone().iter().filter(|file| may_hold(file, range)) {
             for rows in self.rows_before(file).await? {
-                merger.add(&filter_record_batch(&rows, &mask(&rows, &wanted)?)?)?;
+                batches.push(filter_record_batch(&rows, &mask(&rows, &wanted)?)?);
             }
         }
-        Ok(merger.finish().into_iter().map(|(cell, _)| cell).collect())
+        let (cells, _) = rollups::merge(&batches)?;
+        Ok(cells.iter().map(|cell| cell.to_cell()).collect())
     }
 
     /// The rows of a file; none of one that is damaged and will be replaced as a whole, which is one more difference.
@@ -240,8 +241,8 @@ impl Rebuild {
         Ok(())
     }
 
-    async fn write(&mut self, rows: RecordBatch) -> Result<()> {
-        let file = NewFile { rows, partition_values: Vec::new() };
+    async fn write(&mut self, rows: Vec<RecordBatch>) -> Result<()> {
+        let file = NewFile { rows: rows.into(), partition_values: Vec::new() };
         self.written.push(write_file(&self.store, ROLLUPS_LAYOUT, file, self.lake.now_ms()).await?);
         Ok(())
     }
@@ -260,14 +261,15 @@ impl Rebuild {
             let keep = mask(&rows, |grain, at_us| !scope.contains(grain, at_us))?;
             replaced += keep.false_count();
             let rows = filter_record_batch(&rows, &keep)?;
-            // Column by column, since the reader's metadata may differ where the types do not.
-            kept.push(RecordBatch::try_new(ROLLUPS.clone(), rows.columns().to_vec())?);
+            if rows.num_rows() > 0 {
+                // Column by column, since the reader's metadata may differ where the types do not.
+                kept.push(RecordBatch::try_new(ROLLUPS.clone(), rows.columns().to_vec())?);
+            }
         }
         if replaced == 0 {
             return Ok(None);
         }
-        let kept = concat_batches(&ROLLUPS, &kept)?;
-        if kept.num_rows() > 0 {
+        if !kept.is_empty() {
             self.write(kept).await?;
         }
         Ok(Some(file.replaced(self.lake.now_ms())))

@@ -1,5 +1,6 @@
 //! Cells as rows of `rollups`, and rows merged into fewer.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
@@ -10,29 +11,61 @@ use arrow::array::{
 use hashbrown::HashMap;
 use tally_model::report::Base;
 use tally_model::{
-    Cell, CellKey, CellRef, Cells, Class, Counter, Counts, Dimension, Grain, Kind, NumberedKey, Texts, View,
-    bucket_start_us,
+    CellRef, Cells, Class, Counter, Counts, Dimension, Grain, Kind, NumberedKey, SketchError, TextNumber, Texts, Users,
+    View, bucket_start_us,
 };
 
 use crate::error::{LakeError, Result};
 use crate::events::Columns;
-use crate::files::FileLayout;
+use crate::files::{FileLayout, PIECE_ROWS, ZSTD_LEVEL};
 use crate::schema::{ROLLUP_DIMENSIONS, ROLLUP_STATISTICS, ROLLUPS, base_column, events_column, summed_bases};
 
-pub(crate) const ROLLUPS_LAYOUT: FileLayout =
-    FileLayout { statistics: &ROLLUP_STATISTICS, distinct: &["users"], rising: &[], looked_up: &[] };
+pub(crate) const ROLLUPS_LAYOUT: FileLayout = FileLayout {
+    zstd_level: ZSTD_LEVEL,
+    statistics: &ROLLUP_STATISTICS,
+    few_values: &[
+        "grain",
+        "view",
+        "variant",
+        "country",
+        "region",
+        "age_group",
+        "gender",
+        "device",
+        "os",
+        "browser",
+        "currency",
+        "duplicate_impressions",
+        "invalid_givt_impressions",
+        "invalid_sivt_impressions",
+        "quarantined_impressions",
+        "clicks",
+        "duplicate_clicks",
+        "invalid_givt_clicks",
+        "invalid_sivt_clicks",
+        "quarantined_clicks",
+        "conversions",
+        "duplicate_conversions",
+        "invalid_givt_conversions",
+        "invalid_sivt_conversions",
+        "quarantined_conversions",
+    ],
+    distinct: &["users"],
+    rising: &[],
+    looked_up: &[],
+};
 
 /// The first and the last version of `events` that a row sums up.
 pub(crate) type Versions = (i64, i64);
 
-pub(crate) fn encode<'a>(rows: impl Iterator<Item = (CellRef<'a>, Versions)>) -> Result<RecordBatch> {
+pub(crate) fn encode<'a>(rows: impl Iterator<Item = (CellRef<'a>, Versions)>) -> Result<Vec<RecordBatch>> {
     let mut columns = CellColumns::default();
     rows.for_each(|(cell, versions)| columns.add(&cell, versions));
     columns.finish()
 }
 
 /// The same cut into slots: a grain, a view and a month each, so that a report reads nothing else.
-pub(crate) fn encode_slots<'a>(rows: impl Iterator<Item = (CellRef<'a>, Versions)>) -> Result<Vec<RecordBatch>> {
+pub(crate) fn encode_slots<'a>(rows: impl Iterator<Item = (CellRef<'a>, Versions)>) -> Result<Vec<Vec<RecordBatch>>> {
     let mut slots: BTreeMap<(Grain, View, i64), CellColumns> = BTreeMap::new();
     let mut months: HashMap<i64, i64> = HashMap::new();
     for (cell, versions) in rows {
@@ -49,16 +82,17 @@ static VALUE_COLUMNS: LazyLock<[Vec<usize>; View::ALL.len()]> = LazyLock::new(||
     View::ALL.map(|view| view.own_dimensions().iter().filter_map(column).collect())
 });
 
-/// Rows in the making, column by column.
+/// Rows in the making, column by column, and piece by piece.
 #[derive(Default)]
 struct CellColumns {
+    closed: Vec<Vec<ArrayRef>>,
     grain: StringBuilder,
     view: StringBuilder,
     bucket: Vec<i64>,
     campaign_id: StringBuilder,
     dimensions: [StringBuilder; ROLLUP_DIMENSIONS.len()],
     currency: StringBuilder,
-    sums: Vec<Vec<i64>>,
+    sums: [Vec<i64>; Counter::COUNT + 2],
     users: BinaryBuilder,
     versions: (Vec<i64>, Vec<i64>),
 }
@@ -75,7 +109,6 @@ impl CellColumns {
         }
         self.dimensions.iter_mut().zip(values).for_each(|(column, value)| column.append_option(value));
         self.currency.append_option(cell.currency);
-        self.sums.resize_with(Counter::COUNT + 2, Vec::new);
         let Counts { events, cost_micros, revenue_micros } = &cell.counts;
         let counts = events.as_flattened().iter().map(|count| *count as i64);
         for (column, sum) in self.sums.iter_mut().zip(counts.chain([*cost_micros, *revenue_micros])) {
@@ -84,23 +117,37 @@ impl CellColumns {
         self.users.append_option(cell.users.as_deref());
         self.versions.0.push(versions.0);
         self.versions.1.push(versions.1);
+        if self.bucket.len() == PIECE_ROWS {
+            self.close();
+        }
     }
 
-    fn finish(mut self) -> Result<RecordBatch> {
-        self.sums.resize_with(Counter::COUNT + 2, Vec::new);
-        let numbers = |numbers: Vec<i64>| -> ArrayRef { Arc::new(Int64Array::from(numbers)) };
+    fn close(&mut self) {
+        fn numbers(numbers: &mut Vec<i64>) -> ArrayRef {
+            let room = Vec::with_capacity(numbers.len());
+            Arc::new(Int64Array::from(std::mem::replace(numbers, room)))
+        }
+        let buckets = std::mem::take(&mut self.bucket);
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(self.grain.finish()),
             Arc::new(self.view.finish()),
-            Arc::new(TimestampMicrosecondArray::from(self.bucket).with_timezone("UTC")),
+            Arc::new(TimestampMicrosecondArray::from(buckets).with_timezone("UTC")),
             Arc::new(self.campaign_id.finish()),
         ];
         columns.extend(self.dimensions.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
         columns.push(Arc::new(self.currency.finish()));
-        columns.extend(self.sums.into_iter().map(numbers));
+        columns.extend(self.sums.iter_mut().map(numbers));
         columns.push(Arc::new(self.users.finish()));
-        columns.extend([numbers(self.versions.0), numbers(self.versions.1)]);
-        Ok(RecordBatch::try_new(ROLLUPS.clone(), columns)?)
+        columns.extend([numbers(&mut self.versions.0), numbers(&mut self.versions.1)]);
+        self.closed.push(columns);
+    }
+
+    fn finish(mut self) -> Result<Vec<RecordBatch>> {
+        if !self.bucket.is_empty() {
+            self.close();
+        }
+        let pieces = self.closed.into_iter();
+        pieces.map(|columns| Ok(RecordBatch::try_new(ROLLUPS.clone(), columns)?)).collect()
     }
 }
 
@@ -119,55 +166,77 @@ fn sum_of(counts: &Counts, base: Base) -> i64 {
 }
 
 /// Adds up the rows of equal key. Sorted, so that the result is a function of what goes in, and prunes well.
-#[derive(Debug, Default)]
-pub(crate) struct Merger {
-    texts: HashMap<Arc<str>, ()>,
-    rows: HashMap<CellKey, (Cell, Versions)>,
+pub(crate) fn merge(batches: &[RecordBatch]) -> Result<(Cells, Vec<Versions>)> {
+    let sources: Vec<CellRows<'_>> = batches.iter().map(CellRows::of).collect::<Result<_>>()?;
+    let mut numbers = Numbers::default();
+    let mut places = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
+    for (source, batch) in batches.iter().enumerate() {
+        for at in 0..batch.num_rows() {
+            places.push((sources[source].key(at, &mut numbers)?, source, at));
+        }
+    }
+    let (texts, sorted) = numbers.texts.sorted();
+    for (key, ..) in &mut places {
+        for number in [&mut key.campaign, &mut key.currency].into_iter().chain(&mut key.values) {
+            *number = sorted[*number as usize];
+        }
+    }
+    places.sort_unstable();
+
+    let (mut cells, mut versions) = (Cells::default(), Vec::new());
+    for equal in places.chunk_by(|(before, ..), (after, ..)| before == after) {
+        let mut counts = Counts::default();
+        let (mut first, mut last) = (i64::MAX, i64::MIN);
+        let mut users = Sketched::None;
+        for (_, source, at) in equal {
+            let rows = &sources[*source];
+            counts.merge(&rows.counts.at(*at)?);
+            first = first.min(rows.versions.0.value(*at));
+            last = last.max(rows.versions.1.value(*at));
+            users.merge(rows.users(*at))?;
+        }
+        versions.push((first, last));
+        add_counts(&mut cells, equal[0].0, &counts, &users.to_bytes());
+    }
+    Ok((cells.with_texts(&Arc::new(texts)), versions))
 }
 
-impl Merger {
-    pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let rows = CellRows::of(batch)?;
-        for at in 0..batch.num_rows() {
-            let Named { grain, view, bucket_us, campaign_id, currency, values } = rows.named(at)?;
-            let key = CellKey {
-                grain,
-                view,
-                campaign_id: self.text(campaign_id),
-                bucket_us,
-                currency: currency.map(|currency| self.text(currency)),
-                values: values.map(|value| value.map(|value| self.text(value))),
-            };
-            let (cell, versions) = self
-                .rows
-                .entry(key.clone())
-                .or_insert_with(|| (Cell { key, counts: Counts::default(), users: None }, (i64::MAX, i64::MIN)));
-            cell.counts.merge(&rows.counts.at(at)?);
-            let (first, last) = rows.versions(at);
-            *versions = (versions.0.min(first), versions.1.max(last));
-            if let Some(users) = rows.users(at) {
-                let merged = cell.users.get_or_insert_default().merge_bytes(users);
-                merged.map_err(|error| LakeError::Damaged { what: error.to_string() })?;
+/// The sketch of a cell's users in the making. Most cells have one, which is stored as it was.
+enum Sketched<'a> {
+    None,
+    One(&'a [u8]),
+    Many(Box<Users>),
+}
+
+impl<'a> Sketched<'a> {
+    fn merge(&mut self, sketch: Option<&'a [u8]>) -> Result<()> {
+        let Some(sketch) = sketch else { return Ok(()) };
+        let damaged = |error: SketchError| LakeError::Damaged { what: error.to_string() };
+        match self {
+            Self::None => *self = Self::One(sketch),
+            Self::One(first) => {
+                let mut users = Users::default();
+                users.merge_bytes(first).and_then(|()| users.merge_bytes(sketch)).map_err(damaged)?;
+                *self = Self::Many(Box::new(users));
             }
+            Self::Many(users) => users.merge_bytes(sketch).map_err(damaged)?,
         }
         Ok(())
     }
 
-    pub fn finish(self) -> Vec<(Cell, Versions)> {
-        let mut rows: Vec<(Cell, Versions)> = self.rows.into_values().collect();
-        rows.sort_unstable_by(|(a, _), (b, _)| a.key.cmp(&b.key));
-        rows
-    }
-
-    /// One copy of each text, however many cells carry it.
-    fn text(&mut self, text: &str) -> Arc<str> {
-        if let Some((known, ())) = self.texts.get_key_value(text) {
-            return known.clone();
+    fn to_bytes(&self) -> Cow<'a, [u8]> {
+        match self {
+            Self::None => Cow::Borrowed(&[]),
+            Self::One(sketch) => Cow::Borrowed(sketch),
+            Self::Many(users) => Cow::Owned(users.to_bytes()),
         }
-        let text: Arc<str> = Arc::from(text);
-        self.texts.insert(text.clone(), ());
-        text
     }
+}
+
+fn add_counts(cells: &mut Cells, key: NumberedKey, counts: &Counts, sketch: &[u8]) {
+    let counters = Counter::all().zip(counts.events.as_flattened().iter().copied());
+    let money = (counts.cost_micros, counts.revenue_micros);
+    cells.add(key, counters.filter(|(_, count)| *count > 0), money, sketch);
 }
 
 type DecodedSlot = (Grain, View, Cells);
@@ -178,23 +247,36 @@ pub(crate) fn decode(batches: &[RecordBatch]) -> Result<(Texts, Vec<DecodedSlot>
     let mut slots: Vec<DecodedSlot> = Vec::new();
     for batch in batches {
         let rows = CellRows::of(batch)?;
+        let mut numbers = Numbers { texts, ..Numbers::default() };
         for at in 0..batch.num_rows() {
-            let Named { grain, view, bucket_us, campaign_id, currency, values } = rows.named(at)?;
-            let known = slots.iter().rposition(|(of_grain, of_view, _)| (*of_grain, *of_view) == (grain, view));
+            let key = rows.key(at, &mut numbers)?;
+            let known = slots.iter().rposition(|(grain, view, _)| (*grain, *view) == (key.grain, key.view));
             let slot = known.unwrap_or_else(|| {
-                slots.push((grain, view, Cells::default()));
+                slots.push((key.grain, key.view, Cells::default()));
                 slots.len() - 1
             });
-            let (campaign, currency) = (texts.number(Some(campaign_id)), texts.number(currency));
-            let values = values.map(|value| texts.number(value));
-            let key = NumberedKey { grain, view, bucket_us, campaign, currency, values };
-            let counts = rows.counts.at(at)?;
-            let counters = Counter::all().zip(counts.events.as_flattened().iter().copied());
-            let money = (counts.cost_micros, counts.revenue_micros);
-            slots[slot].2.add(key, counters.filter(|(_, count)| *count > 0), money, rows.users(at).unwrap_or_default());
+            add_counts(&mut slots[slot].2, key, &rows.counts.at(at)?, rows.users(at).unwrap_or_default());
         }
+        texts = numbers.texts;
     }
     Ok((texts, slots))
+}
+
+/// Numbers texts that often are those of the row before.
+#[derive(Default)]
+struct Numbers<'a> {
+    texts: Texts,
+    before: [(Option<&'a str>, TextNumber); 5],
+}
+
+impl<'a> Numbers<'a> {
+    fn number(&mut self, column: usize, text: Option<&'a str>) -> TextNumber {
+        let (before, number) = &mut self.before[column];
+        if *before != text {
+            (*before, *number) = (text, self.texts.number(text));
+        }
+        *number
+    }
 }
 
 /// The columns of a batch, to be read row by row.
@@ -208,16 +290,6 @@ struct CellRows<'a> {
     users: &'a BinaryArray,
     versions: (&'a Int64Array, &'a Int64Array),
     counts: CountColumns<'a>,
-}
-
-/// A cell's key as it stands in a row.
-struct Named<'a> {
-    grain: Grain,
-    view: View,
-    bucket_us: i64,
-    campaign_id: &'a str,
-    currency: Option<&'a str>,
-    values: [Option<&'a str>; 3],
 }
 
 impl<'a> CellRows<'a> {
@@ -237,31 +309,27 @@ impl<'a> CellRows<'a> {
         })
     }
 
-    fn named(&self, at: usize) -> Result<Named<'a>> {
+    fn key(&self, at: usize, numbers: &mut Numbers<'a>) -> Result<NumberedKey> {
         let unknown = |what: &str, value: &str| LakeError::Damaged { what: format!("{value:?} is no {what}") };
         let (grain, view) = (self.grain.value(at), self.view.value(at));
         let view = View::parse(view).ok_or_else(|| unknown("view", view))?;
         let text = |column: &'a StringArray| column.is_valid(at).then(|| column.value(at));
-        let mut values = [None; 3];
-        for (value, column) in values.iter_mut().zip(&VALUE_COLUMNS[view as usize]) {
-            *value = text(self.dimensions[*column]);
+        let mut values = [0; 3];
+        for (place, column) in VALUE_COLUMNS[view as usize].iter().enumerate() {
+            values[place] = numbers.number(2 + place, text(self.dimensions[*column]));
         }
-        Ok(Named {
+        Ok(NumberedKey {
             grain: Grain::parse(grain).ok_or_else(|| unknown("grain", grain))?,
             view,
+            campaign: numbers.number(0, Some(self.campaign_id.value(at))),
             bucket_us: self.bucket.value(at),
-            campaign_id: self.campaign_id.value(at),
-            currency: text(self.currency),
+            currency: numbers.number(1, text(self.currency)),
             values,
         })
     }
 
     fn users(&self, at: usize) -> Option<&'a [u8]> {
         self.users.is_valid(at).then(|| self.users.value(at))
-    }
-
-    fn versions(&self, at: usize) -> Versions {
-        (self.versions.0.value(at), self.versions.1.value(at))
     }
 }
 

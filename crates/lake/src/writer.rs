@@ -216,7 +216,9 @@ impl Lake {
     /// Commits a batch together with its positions, and gives the version. The same batch again is not committed twice.
     pub async fn commit_events(&self, rows: &EventRows, from: &Positions, upto: &Positions) -> Result<i64> {
         let mut table = self.events.lock().await;
-        table.write_and_commit(rows.to_files()?, EVENTS_LAYOUT, &position_marks(from, upto), self.now_ms()).await
+        table
+            .write_and_commit(rows.to_files()?, EVENTS_LAYOUT.fresh(), &position_marks(from, upto), self.now_ms())
+            .await
     }
 
     /// Commits what one version of `events` adds to the rollups, once, and lets readers see both.
@@ -227,11 +229,12 @@ impl Lake {
             let rows = cells.iter().map(|cell| (cell, (version, version)));
             // Of a past that is loaded at once: cut at once, since to do so later would be to write it all again.
             let is_large = cells.len() > FRESH_CELLS_MAX;
-            let files = if is_large { rollups::encode_slots(rows)? } else { vec![rollups::encode(rows)?] };
-            let file = |rows: &RecordBatch| NewFile { rows: rows.clone(), partition_values: Vec::new() };
+            let mut files = if is_large { rollups::encode_slots(rows)? } else { vec![rollups::encode(rows)?] };
+            files.retain(|rows| !rows.is_empty());
+            let file = |rows: &Vec<RecordBatch>| NewFile { rows: rows.clone().into(), partition_values: Vec::new() };
             let new_files = files.iter().map(file).collect();
             let mark = Mark { name: COUNTED.to_owned(), before: counted, after: version };
-            rollups.write_and_commit(new_files, ROLLUPS_LAYOUT, &[mark], self.now_ms()).await?;
+            rollups.write_and_commit(new_files, ROLLUPS_LAYOUT.fresh(), &[mark], self.now_ms()).await?;
             if let ([rows], Some(newest), false) = (files.as_slice(), rollups.files().last(), is_large) {
                 self.cells.add(newest.path(), rows);
             }

@@ -32,13 +32,13 @@ pub struct Cells {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Counter(u8);
 
-/// A cell's key with its texts as numbers.
-#[derive(Debug, Clone, Copy)]
+/// A cell's key with its texts as numbers. Where these are of [sorted](Texts::sorted) texts, in the order of `CellKey`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NumberedKey {
     pub grain: Grain,
     pub view: View,
-    pub bucket_us: i64,
     pub campaign: TextNumber,
+    pub bucket_us: i64,
     pub currency: TextNumber,
     /// The values of `View::own_dimensions`, in their order.
     pub values: [TextNumber; 3],
@@ -123,6 +123,14 @@ impl Texts {
             ranks[place + 1] = rank as u32 + 1;
         }
         ranks
+    }
+
+    /// The same with numbers that rise as the texts do; and what each of the old numbers is now.
+    pub fn sorted(mut self) -> (Self, Vec<TextNumber>) {
+        let ranks = self.ranks();
+        self.texts.sort_unstable();
+        self.numbers.values_mut().for_each(|number| *number = ranks[*number as usize]);
+        (self, ranks)
     }
 
     /// About how much memory they take.

@@ -112,14 +112,21 @@ pub struct Event<T = String> {
 impl Event {
     /// An event with the required fields only; tests and generators fill in the rest.
     pub fn new(id: EventId, kind: Kind, occurred_at_us: i64, campaign_id: &str, ad_id: &str) -> Self {
+        Self::of(id, kind, occurred_at_us, campaign_id.to_owned(), ad_id.to_owned())
+    }
+}
+
+impl<T> Event<T> {
+    /// The same with texts of any form.
+    pub fn of(id: EventId, kind: Kind, occurred_at_us: i64, campaign_id: T, ad_id: T) -> Self {
         Self {
             id,
             kind,
             occurred_at_us,
             utc_offset_minutes: 0,
             received_at_us: occurred_at_us,
-            campaign_id: campaign_id.to_owned(),
-            ad_id: ad_id.to_owned(),
+            campaign_id,
+            ad_id,
             placement_id: None,
             publisher_id: None,
             variant: None,
@@ -146,9 +153,7 @@ impl Event {
             status: None,
         }
     }
-}
 
-impl<T> Event<T> {
     /// The same event with its texts in another form.
     pub fn map<'a, U>(&'a self, of: impl Fn(&'a T) -> U) -> Event<U> {
         Event {

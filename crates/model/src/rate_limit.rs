@@ -29,17 +29,19 @@ pub const RATE_LIMITED_PROP: &str = "tally_rate_limited";
 /// The mark stands first, so that looking for it costs the judge next to nothing.
 const BEGINNING: &str = r#"{"tally_rate_limited":"#;
 
-impl Event {
-    pub fn mark_rate_limited(&mut self, limit: Limit) {
+impl<T: AsRef<str>> Event<T> {
+    pub fn mark_rate_limited(&mut self, limit: Limit)
+    where
+        T: From<String>,
+    {
         let mark = format!("{BEGINNING}\"{}\"", limit.as_str());
-        self.props = Some(match self.props.as_deref().and_then(|props| props.strip_prefix('{')) {
+        let props = match self.props.as_ref().and_then(|props| props.as_ref().strip_prefix('{')) {
             None | Some("}") => format!("{mark}}}"),
             Some(others) => format!("{mark},{others}"),
-        });
+        };
+        self.props = Some(props.into());
     }
-}
 
-impl<T: AsRef<str>> Event<T> {
     pub fn is_rate_limited(&self) -> bool {
         self.props.as_ref().is_some_and(|props| props.as_ref().starts_with(BEGINNING))
     }

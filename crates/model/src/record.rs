@@ -4,9 +4,9 @@
 //! readable for as long as journals that hold it are kept. Fields are only ever added, as options and at the end: so an old
 //! record is a new one that ends early, and what it lacks is absent.
 
-use postcard::Deserializer;
 use postcard::de_flavors::Flavor;
-use serde::Deserialize;
+use postcard::{Deserializer, ser_flavors};
+use serde::{Deserialize, Serialize};
 
 use crate::Event;
 
@@ -26,17 +26,40 @@ pub enum DecodeError {
     Malformed(postcard::Error),
 }
 
-pub fn encode_record(event: &Event) -> Vec<u8> {
+pub fn encode_record<T: Serialize>(event: &Event<T>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
     encode_record_onto(&mut bytes, event);
     bytes
 }
 
 /// The same behind what is there already.
-pub fn encode_record_onto(bytes: &mut Vec<u8>, event: &Event) {
+pub fn encode_record_onto<T: Serialize>(bytes: &mut Vec<u8>, event: &Event<T>) {
     bytes.push(VERSION);
-    let encoded = postcard::to_extend(event, std::mem::take(bytes));
-    *bytes = encoded.expect("every field of `Event` has a known length, and the buffer grows");
+    let encoded = postcard::serialize_with_flavor(event, Onto(bytes));
+    encoded.expect("every field of `Event` has a known length, and the buffer grows");
+}
+
+/// Writes behind what is there already.
+struct Onto<'a>(&'a mut Vec<u8>);
+
+impl ser_flavors::Flavor for Onto<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 pub fn decode_record(bytes: &[u8]) -> Result<Event, DecodeError> {

@@ -28,10 +28,13 @@ pub(crate) struct Stamp<'a> {
     pub kind: Option<Kind>,
 }
 
+/// An event whose texts stand in the request, where they could stay as they are.
+pub(crate) type FreshEvent<'a> = Event<Cow<'a, str>>;
+
 /// An event in the making. A user's id and address are hashed as they are set: the builder never holds them.
 pub(crate) struct EventBuilder<'a> {
     stamp: &'a Stamp<'a>,
-    event: Event,
+    event: FreshEvent<'a>,
     id: Option<EventId>,
     kind: Option<Kind>,
     /// Of the address that the event names.
@@ -42,7 +45,7 @@ pub(crate) struct EventBuilder<'a> {
 
 impl<'a> EventBuilder<'a> {
     pub fn new(stamp: &'a Stamp<'a>) -> Self {
-        let event = Event::new(Uuid::nil(), Kind::Impression, stamp.received_at_us, "", "");
+        let event = Event::of(Uuid::nil(), Kind::Impression, stamp.received_at_us, "".into(), "".into());
         Self {
             stamp,
             event,
@@ -55,7 +58,7 @@ impl<'a> EventBuilder<'a> {
     }
 
     /// Sets a field of the contract. Null is absent. A field that is set twice keeps the last value (`segments`: all).
-    pub fn set(&mut self, field: Field, found: Found<'_>) -> Result<(), Fault> {
+    pub fn set(&mut self, field: Field, found: Found<'a>) -> Result<(), Fault> {
         if found == Found::Null {
             return Ok(());
         }
@@ -68,11 +71,11 @@ impl<'a> EventBuilder<'a> {
                 (event.occurred_at_us, event.utc_offset_minutes) =
                     checks::occurred_at(field, &found, self.stamp.received_at_us)?;
             }
-            Field::CampaignId => event.campaign_id = checks::id(field, &found)?.unwrap_or_default(),
-            Field::AdId => event.ad_id = checks::id(field, &found)?.unwrap_or_default(),
-            Field::PlacementId => event.placement_id = checks::id(field, &found)?,
-            Field::PublisherId => event.publisher_id = checks::id(field, &found)?,
-            Field::Variant => event.variant = checks::id(field, &found)?,
+            Field::CampaignId => event.campaign_id = checks::id(field, found)?.unwrap_or_default(),
+            Field::AdId => event.ad_id = checks::id(field, found)?.unwrap_or_default(),
+            Field::PlacementId => event.placement_id = checks::id(field, found)?,
+            Field::PublisherId => event.publisher_id = checks::id(field, found)?,
+            Field::Variant => event.variant = checks::id(field, found)?,
             Field::UserId => {
                 let id = checks::text(field, &found)?;
                 event.user_hash = (!id.is_empty()).then(|| self.stamp.key.user(id));
@@ -84,19 +87,19 @@ impl<'a> EventBuilder<'a> {
                 event.ip_hash = Some(self.stamp.key.ip(address));
                 self.place = self.stamp.geo.as_deref().map(|geo| geo.place(address)).unwrap_or_default();
             }
-            Field::UserAgent => event.user_agent = checks::shortened(field, &found, checks::USER_AGENT_BYTES_MAX)?,
-            Field::Referrer => event.referrer = checks::shortened(field, &found, checks::REFERRER_BYTES_MAX)?,
+            Field::UserAgent => event.user_agent = checks::shortened(field, found, checks::USER_AGENT_BYTES_MAX)?,
+            Field::Referrer => event.referrer = checks::shortened(field, found, checks::REFERRER_BYTES_MAX)?,
             Field::X => event.x = Some(checks::number(field, &found)?),
             Field::Y => event.y = Some(checks::number(field, &found)?),
             Field::Country => event.country = Some(checks::country(field, &found)?),
             Field::Subdivision => event.subdivision = Some(checks::subdivision(field, &found)?),
-            Field::AgeGroup => event.age_group = checks::id(field, &found)?,
-            Field::Gender => event.gender = checks::id(field, &found)?,
+            Field::AgeGroup => event.age_group = checks::id(field, found)?,
+            Field::Gender => event.gender = checks::id(field, found)?,
             Field::Segments => checks::segments(field, found, &mut event.segments)?,
             Field::CostMicros => event.cost_micros = checks::micros(field, &found)?,
             Field::RevenueMicros => event.revenue_micros = checks::micros(field, &found)?,
-            Field::Currency => event.currency = Some(checks::currency(field, &found)?),
-            Field::ClickId => event.click_id = checks::id(field, &found)?,
+            Field::Currency => event.currency = Some(checks::currency(field, found)?),
+            Field::ClickId => event.click_id = checks::id(field, found)?,
             Field::Gdpr => privacy.gdpr = privacy::flag(field, &found)?,
             Field::GdprConsent => privacy.gdpr_consent = privacy::consent(field, &found)?,
             Field::Gpp => privacy.gpp = privacy::consent(field, &found)?,
@@ -122,7 +125,7 @@ impl<'a> EventBuilder<'a> {
     }
 
     /// The event whole, or what it lacks.
-    pub fn finish(self) -> Result<Event, Fault> {
+    pub fn finish(self) -> Result<FreshEvent<'a>, Fault> {
         let Self { stamp, mut event, id, kind, place, mut privacy, props } = self;
         let client = stamp.client;
         event.kind = kind.ok_or_else(|| missing(Field::Kind, "give `impression`, `click` or `conversion`"))?;
@@ -136,8 +139,8 @@ impl<'a> EventBuilder<'a> {
         }
         event.id = id.unwrap_or_else(|| new_id(stamp));
         event.ip_hash = event.ip_hash.or(client.ip_hash);
-        event.user_agent = event.user_agent.or_else(|| client.user_agent.clone());
-        event.referrer = event.referrer.or_else(|| client.referrer.clone());
+        event.user_agent = event.user_agent.or_else(|| client.user_agent.as_deref().map(Cow::Borrowed));
+        event.referrer = event.referrer.or_else(|| client.referrer.as_deref().map(Cow::Borrowed));
         if let Some(subdivision) = &event.subdivision {
             let country = *event.country.get_or_insert(subdivision.country());
             if country != subdivision.country() {
@@ -157,7 +160,7 @@ impl<'a> EventBuilder<'a> {
         privacy.gpc = privacy.gpc.or(client.gpc);
         event.privacy = privacy.some();
         event.region = Region::of(event.country);
-        event.props = props.finish()?;
+        event.props = props.finish()?.map(Cow::Owned);
         Ok(event)
     }
 }

@@ -1,5 +1,6 @@
 //! What each field may be: pure functions from a found value to the checked one, or to what is wrong and the cure.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use jiff::fmt::temporal::Pieces;
@@ -35,18 +36,22 @@ pub(crate) fn text<'a>(field: Field, found: &'a Found<'_>) -> Checked<&'a str> {
 }
 
 /// A name that reports group by. An empty one is none.
-pub(crate) fn id(field: Field, found: &Found<'_>) -> Checked<Option<String>> {
-    let text = text(field, found)?;
-    if text.len() > ID_BYTES_MAX {
+pub(crate) fn id<'a>(field: Field, found: Found<'a>) -> Checked<Option<Cow<'a, str>>> {
+    let length = text(field, &found)?.len();
+    if length > ID_BYTES_MAX {
         let cure = format!("give at most {ID_BYTES_MAX} bytes; longer data may go into `props`");
-        return Err(found.fault(field, &format!("has {} bytes", text.len()), cure));
+        return Err(found.fault(field, &format!("has {length} bytes"), cure));
     }
-    Ok((!text.is_empty()).then(|| text.to_owned()))
+    Ok(found.into_text().filter(|text| !text.is_empty()))
 }
 
-pub(crate) fn shortened(field: Field, found: &Found<'_>, bytes_max: usize) -> Checked<Option<String>> {
-    let text = text(field, found)?;
-    Ok((!text.is_empty()).then(|| cut(text, bytes_max).to_owned()))
+pub(crate) fn shortened<'a>(field: Field, found: Found<'a>, bytes_max: usize) -> Checked<Option<Cow<'a, str>>> {
+    text(field, &found)?;
+    let cut = |text| match text {
+        Cow::Borrowed(text) => Cow::Borrowed(cut(text, bytes_max)),
+        Cow::Owned(text) => Cow::Owned(cut(&text, bytes_max).to_owned()),
+    };
+    Ok(found.into_text().filter(|text| !text.is_empty()).map(cut))
 }
 
 pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
@@ -125,17 +130,21 @@ pub(crate) fn subdivision(field: Field, found: &Found<'_>) -> Checked<Subdivisio
     known.ok_or_else(|| found.fault(field, "is no part of a country", "give its code (ISO 3166-2), e.g. \"US-CA\""))
 }
 
-pub(crate) fn currency(field: Field, found: &Found<'_>) -> Checked<String> {
-    let letters = |code: &&str| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_alphabetic());
-    let code = text(field, found).ok().filter(letters).map(str::to_ascii_uppercase);
-    code.ok_or_else(|| found.fault(field, "is not a currency code", "give three letters (ISO 4217), e.g. \"EUR\""))
+pub(crate) fn currency<'a>(field: Field, found: Found<'a>) -> Checked<Cow<'a, str>> {
+    match found {
+        Found::Text(code) if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) => Ok(code),
+        Found::Text(code) if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+            Ok(code.to_ascii_uppercase().into())
+        }
+        other => Err(other.fault(field, "is not a currency code", "give three letters (ISO 4217), e.g. \"EUR\"")),
+    }
 }
 
 /// Adds to `segments`; each once, empty ones not at all.
-pub(crate) fn segments(field: Field, found: Found<'_>, segments: &mut Vec<String>) -> Checked<()> {
+pub(crate) fn segments<'a>(field: Field, found: Found<'a>, segments: &mut Vec<Cow<'a, str>>) -> Checked<()> {
     const CURE: &str = "give a list of texts, e.g. [\"sports\",\"returning\"]";
     let Found::List(list) = found else { return Err(found.fault(field, "is not a list", CURE)) };
-    for segment in &list {
+    for segment in list {
         let Some(name) = id(field, segment)?.filter(|name| !segments.contains(name)) else { continue };
         if segments.len() == SEGMENTS_MAX {
             let what = format!("there are more than {SEGMENTS_MAX}");

@@ -22,7 +22,14 @@ pub(crate) enum Found<'a> {
     Object,
 }
 
-impl Found<'_> {
+impl<'a> Found<'a> {
+    pub fn into_text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Found::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// `field` was expected to be something else: says so, quoting the value unless it may name a person.
     pub fn fault(&self, field: Field, is_not: &str, cure: impl Into<Cow<'static, str>>) -> Fault {
         let subject = if field.is_personal() { self.sort().to_owned() } else { self.quote() };

@@ -4,9 +4,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use tally_model::Event;
 
-use super::builder::{EventBuilder, Stamp};
+use super::builder::{EventBuilder, FreshEvent, Stamp};
 use super::field::Field;
 use super::found::{Found, Key};
 use super::scan;
@@ -16,7 +15,7 @@ use crate::error::Fault;
 const CURE: &str =
     "give one JSON object for each event; several go to /v1/events/batch, one on each line or in an array";
 
-pub(crate) fn event<'a>(text: &'a [u8], stamp: &'a Stamp<'a>) -> Result<Event, Fault> {
+pub(crate) fn event<'a>(text: &'a [u8], stamp: &'a Stamp<'a>) -> Result<FreshEvent<'a>, Fault> {
     if text.len() > EVENT_BYTES_MAX {
         let what = format!("the event has {} bytes", text.len());
         return Err(Fault::no_event(what, format!("give at most {EVENT_BYTES_MAX} bytes for one event")));
@@ -32,14 +31,15 @@ pub(crate) fn event<'a>(text: &'a [u8], stamp: &'a Stamp<'a>) -> Result<Event, F
         Some(_) => return Err(Fault::no_event("is not a JSON object", CURE)),
         None => return Err(Fault::no_event("is empty", CURE)),
     }
-    if let Some(builder) = scan::usual(text, EventBuilder::new(stamp)) {
+    let mut builder = EventBuilder::new(stamp);
+    if scan::usual(text, &mut builder).is_some() {
         return builder.finish();
     }
     thorough(text, stamp)
 }
 
 /// By the JSON parser: whatever is JSON, and why what is not is none.
-pub(super) fn thorough<'a>(text: &'a str, stamp: &'a Stamp<'a>) -> Result<Event, Fault> {
+pub(super) fn thorough<'a>(text: &'a str, stamp: &'a Stamp<'a>) -> Result<FreshEvent<'a>, Fault> {
     let mut reader = EventReader { builder: EventBuilder::new(stamp), fault: None };
     let mut json = serde_json::Deserializer::from_str(text);
     DeserializeSeed::deserialize(&mut reader, &mut json)

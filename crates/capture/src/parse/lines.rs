@@ -11,31 +11,64 @@ const EVENTS_MAX: usize = 100_000;
 
 type Item<'a> = (usize, &'a [u8]);
 
-/// Blank lines are no events. Nothing is parsed yet, except that an array must be one as a whole.
-pub(crate) fn items(body: &[u8]) -> Result<Vec<Item<'_>>, CaptureError> {
-    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let items = if body.trim_ascii_start().starts_with(b"[") { elements(body)? } else { lines(body) };
-    if items.is_empty() {
-        return Err(CaptureError::Body {
-            what: "the batch is empty".into(),
-            cure: "give one JSON object on each line, or an array of them",
-        });
-    }
-    if items.len() > EVENTS_MAX {
-        return Err(CaptureError::TooLarge {
-            what: format!("the batch has more than {EVENTS_MAX} events"),
-            cure: "split it",
-        });
-    }
-    Ok(items)
+/// How far a batch is taken apart.
+#[derive(Debug, Default)]
+pub(crate) struct Items {
+    lines: usize,
+    items: usize,
 }
 
-fn lines(body: &[u8]) -> Vec<Item<'_>> {
-    let ends = memchr_iter(b'\n', body).chain([body.len()]);
-    let mut from = 0;
-    let lines = ends.map(|end| &body[std::mem::replace(&mut from, end + 1)..end]);
-    let lines = (1..).zip(lines).map(|(number, line)| (number, line.trim_ascii()));
-    lines.filter(|(_, line)| !line.is_empty()).take(EVENTS_MAX + 1).collect()
+impl Items {
+    /// Calls `each` with what the next piece holds: whole lines, or the one array. Blank lines are no events. Nothing is parsed yet,
+    /// except that an array must be one as a whole.
+    pub fn each(&mut self, piece: &[u8], mut each: impl FnMut(usize, &[u8])) -> Result<(), CaptureError> {
+        if self.lines == 0 && is_array(piece) {
+            for (number, element) in elements(without_mark(piece))? {
+                self.count()?;
+                each(number, element);
+            }
+            return Ok(());
+        }
+        let piece = if self.lines == 0 { without_mark(piece) } else { piece };
+        let mut from = 0;
+        for end in memchr_iter(b'\n', piece).chain((!piece.ends_with(b"\n")).then_some(piece.len())) {
+            let line = piece[std::mem::replace(&mut from, end + 1)..end].trim_ascii();
+            self.lines += 1;
+            if !line.is_empty() {
+                self.count()?;
+                each(self.lines, line);
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) -> Result<(), CaptureError> {
+        self.items += 1;
+        if self.items <= EVENTS_MAX {
+            return Ok(());
+        }
+        Err(CaptureError::TooLarge { what: format!("the batch has more than {EVENTS_MAX} events"), cure: "split it" })
+    }
+
+    /// To be asked when all pieces were taken apart.
+    pub fn check_any(&self) -> Result<(), CaptureError> {
+        if self.items > 0 {
+            return Ok(());
+        }
+        Err(CaptureError::Body {
+            what: "the batch is empty".into(),
+            cure: "give one JSON object on each line, or an array of them",
+        })
+    }
+}
+
+/// Whether a text that begins so is an array, which has to be read as a whole.
+pub(crate) fn is_array(text: &[u8]) -> bool {
+    without_mark(text).trim_ascii_start().starts_with(b"[")
+}
+
+fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text)
 }
 
 fn elements(body: &[u8]) -> Result<Vec<Item<'_>>, CaptureError> {
@@ -75,10 +108,15 @@ impl<'de> Visitor<'de> for Elements {
 mod tests {
     use super::*;
 
+    fn items(body: &str) -> Result<Vec<(usize, String)>, CaptureError> {
+        let (mut items, mut found) = (Items::default(), Vec::new());
+        items.each(body.as_bytes(), |number, text| found.push((number, String::from_utf8(text.to_vec()).unwrap())))?;
+        items.check_any().map(|()| found)
+    }
+
     fn check(body: &str, expected: &[(usize, &str)]) {
-        let items = items(body.as_bytes()).unwrap();
-        let found: Vec<_> = items.iter().map(|(n, text)| (*n, std::str::from_utf8(text).unwrap())).collect();
-        assert_eq!(found, expected, "{body:?}");
+        let expected: Vec<_> = expected.iter().map(|(number, text)| (*number, (*text).to_owned())).collect();
+        assert_eq!(items(body).unwrap(), expected, "{body:?}");
     }
 
     #[test]
@@ -91,14 +129,14 @@ mod tests {
     #[test]
     fn a_batch_with_nothing_in_it_or_too_much_is_refused() {
         for empty in ["", "\n\r\n", "[]", " [ ] "] {
-            assert!(matches!(items(empty.as_bytes()), Err(CaptureError::Body { .. })), "{empty:?}");
+            assert!(matches!(items(empty), Err(CaptureError::Body { .. })), "{empty:?}");
         }
         let lines = "{}\n".repeat(EVENTS_MAX);
-        assert_eq!(items(lines.as_bytes()).unwrap().len(), EVENTS_MAX);
-        assert!(matches!(items(format!("{lines}{{}}").as_bytes()), Err(CaptureError::TooLarge { .. })));
+        assert_eq!(items(&lines).unwrap().len(), EVENTS_MAX);
+        assert!(matches!(items(&format!("{lines}{{}}")), Err(CaptureError::TooLarge { .. })));
         let array = format!("[{}{{}}]", "{},".repeat(EVENTS_MAX));
-        assert!(matches!(items(array.as_bytes()), Err(CaptureError::TooLarge { .. })));
-        assert!(matches!(items(b"[{},"), Err(CaptureError::Body { .. })));
-        assert!(matches!(items(b"[{}] x"), Err(CaptureError::Body { .. })));
+        assert!(matches!(items(&array), Err(CaptureError::TooLarge { .. })));
+        assert!(matches!(items("[{},"), Err(CaptureError::Body { .. })));
+        assert!(matches!(items("[{}] x"), Err(CaptureError::Body { .. })));
     }
 }

@@ -11,9 +11,9 @@ mod privacy;
 mod props;
 mod scan;
 
-pub(crate) use builder::{EventBuilder, Stamp};
+pub(crate) use builder::{EventBuilder, FreshEvent, Stamp};
 pub(crate) use checks::{ID_BYTES_MAX, MICROS_MAX, REFERRER_BYTES_MAX, SEGMENTS_MAX, USER_AGENT_BYTES_MAX, cut};
 pub(crate) use field::Field;
 pub(crate) use form::{fill as fill_from_form, pairs};
 pub(crate) use json::event as event_from_json;
-pub(crate) use lines::items;
+pub(crate) use lines::{Items, is_array};

@@ -48,6 +48,9 @@ impl<'a> Props<'a> {
     /// One JSON object, or none if there is nothing in it. Of equal keys the last one wins, so that every reader of the
     /// object sees the same. Our own mark is not for senders to set.
     pub fn finish(self) -> Result<Option<String>, Fault> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
         let mut seen = HashSet::with_capacity(self.0.len());
         let ours = |key: &str| key == RATE_LIMITED_PROP;
         let mut entries: Vec<_> = self.0.iter().rev().filter(|(key, _)| !ours(key) && seen.insert(key)).collect();

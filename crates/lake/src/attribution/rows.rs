@@ -12,11 +12,13 @@ use uuid::Builder;
 
 use crate::error::{LakeError, Result};
 use crate::events::Columns;
-use crate::files::FileLayout;
+use crate::files::{FileLayout, ZSTD_LEVEL};
 use crate::schema::{ATTRIBUTION_DIMENSIONS, ATTRIBUTION_STATISTICS, ATTRIBUTIONS};
 
 pub(crate) const ATTRIBUTIONS_LAYOUT: FileLayout = FileLayout {
+    zstd_level: ZSTD_LEVEL,
     statistics: &ATTRIBUTION_STATISTICS,
+    few_values: &["status", "verdict", "partition", "currency", "resolution", "touch_verdict"],
     distinct: &["event_id", "transaction_id", "txn_id", "click_id", "touch_id"],
     rising: &["received_at", "offset"],
     looked_up: &["transaction_id"],
