@@ -135,7 +135,7 @@ pub(crate) fn each_piece(
     let (mut text, mut filled, mut is_first) = (Vec::new(), 0, true);
     loop {
         if filled == text.len() {
-            text.resize((text.len() * 2).clamp(PIECE_BYTES, bytes_max + 1), 0);
+            text.resize((text.len() * 2).max(PIECE_BYTES).min(bytes_max + 1), 0);
         }
         let from = filled;
         while filled < text.len() {

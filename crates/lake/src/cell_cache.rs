@@ -82,13 +82,17 @@ impl CellCache {
         self.0.files.weight()
     }
 
-    /// Takes in a file. One that cannot be read as cells is left to whoever asks the file itself.
-    pub fn add(&self, path: &str, rows: &[RecordBatch]) {
-        if self.0.bytes_max == 0 {
-            return;
+    /// Takes in a file by the cells that were written to it.
+    pub fn add(&self, path: &str, cells: &Cells) {
+        if self.0.bytes_max > 0 {
+            self.0.files.insert(path.to_owned(), Arc::new(FileCells::of(cells)));
         }
-        match FileCells::of(rows) {
-            Ok(file) => self.0.files.insert(path.to_owned(), Arc::new(file)),
+    }
+
+    /// The same by its rows. A file that cannot be read as cells is left to whoever asks the file itself.
+    pub fn add_rows(&self, path: &str, rows: &[RecordBatch]) {
+        match rollups::decode(rows) {
+            Ok(cells) => self.add(path, &cells),
             Err(error) => warn!(%error, path, "the cells of a file are not kept in memory"),
         }
     }
@@ -118,18 +122,16 @@ impl CellCache {
 
     async fn load_one(&self, store: &Arc<dyn ObjectStore>, path: &str) -> Result<()> {
         let rows = read_file(store, path, None).await?;
-        let file = tokio::task::spawn_blocking(move || FileCells::of(&rows)).await.doing("read cells")??;
+        let decoding = tokio::task::spawn_blocking(move || rollups::decode(&rows).map(|cells| FileCells::of(&cells)));
+        let file = decoding.await.doing("read cells")??;
         self.0.files.insert(path.to_owned(), Arc::new(file));
         Ok(())
     }
 }
 
 impl FileCells {
-    fn of(rows: &[RecordBatch]) -> Result<Self> {
-        let (texts, slots) = rollups::decode(rows)?;
-        let texts = Arc::new(texts);
-        let slot = |(grain, view, cells): (Grain, View, Cells)| Slot::new(grain, view, cells.with_texts(&texts));
-        Ok(Self(slots.into_iter().map(slot).collect()))
+    fn of(cells: &Cells) -> Self {
+        Self(cells.by_slot().into_iter().map(|(grain, view, cells)| Slot::new(grain, view, cells)).collect())
     }
 
     pub fn slot(&self, grain: Grain, view: View) -> Option<&Slot> {

@@ -107,7 +107,7 @@ impl Lake {
             let file = NewFile { rows: rows.clone().into(), partition_values: Vec::new() };
             let add = write_file(&run.store, ROLLUPS_LAYOUT, file, self.now_ms()).await?;
             if stays_in_memory {
-                self.cells.add(&add.path, &rows);
+                self.cells.add_rows(&add.path, &rows);
             }
             adds.push(add);
         }

@@ -239,27 +239,17 @@ fn add_counts(cells: &mut Cells, key: NumberedKey, counts: &Counts, sketch: &[u8
     cells.add(key, counters.filter(|(_, count)| *count > 0), money, sketch);
 }
 
-type DecodedSlot = (Grain, View, Cells);
-
-/// Rows as cells by grain and view, with the texts that their numbers stand for.
-pub(crate) fn decode(batches: &[RecordBatch]) -> Result<(Texts, Vec<DecodedSlot>)> {
-    let mut texts = Texts::default();
-    let mut slots: Vec<DecodedSlot> = Vec::new();
-    for batch in batches {
-        let rows = CellRows::of(batch)?;
-        let mut numbers = Numbers { texts, ..Numbers::default() };
+/// Rows as cells, in their order.
+pub(crate) fn decode(batches: &[RecordBatch]) -> Result<Cells> {
+    let sources: Vec<CellRows<'_>> = batches.iter().map(CellRows::of).collect::<Result<_>>()?;
+    let (mut numbers, mut cells) = (Numbers::default(), Cells::default());
+    for (rows, batch) in sources.iter().zip(batches) {
         for at in 0..batch.num_rows() {
             let key = rows.key(at, &mut numbers)?;
-            let known = slots.iter().rposition(|(grain, view, _)| (*grain, *view) == (key.grain, key.view));
-            let slot = known.unwrap_or_else(|| {
-                slots.push((key.grain, key.view, Cells::default()));
-                slots.len() - 1
-            });
-            add_counts(&mut slots[slot].2, key, &rows.counts.at(at)?, rows.users(at).unwrap_or_default());
+            add_counts(&mut cells, key, &rows.counts.at(at)?, rows.users(at).unwrap_or_default());
         }
-        texts = numbers.texts;
     }
-    Ok((texts, slots))
+    Ok(cells.with_texts(&Arc::new(numbers.texts)))
 }
 
 /// Numbers texts that often are those of the row before.
@@ -364,5 +354,65 @@ impl<'a> CountColumns<'a> {
             counts.events[*kind as usize][*class as usize] = count;
         }
         Ok(counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tally_model::{Cell, CellKey};
+
+    /// A cell of a few campaigns, ads and hours, so that many are equal; with some of ten users.
+    fn cell() -> impl Strategy<Value = Cell> {
+        let key = ("[a-c]", 0..3_i64, prop::option::of("EUR|USD"), prop::option::of("[x-z]"));
+        (key, 0..5_u64, -3..3_i64, prop::collection::vec(0..10_u64, 0..4)).prop_map(
+            |((campaign, hour, currency, ad), clicks, cost_micros, users)| {
+                let text = |text: String| Arc::from(text);
+                let key = CellKey {
+                    grain: Grain::Hour,
+                    view: View::Campaign,
+                    campaign_id: text(campaign),
+                    bucket_us: hour * 3_600_000_000,
+                    currency: currency.map(text),
+                    values: [ad.map(text), None, None],
+                };
+                let mut counts = Counts { cost_micros, ..Counts::default() };
+                counts.events[Kind::Click as usize][Class::Counted as usize] = clicks;
+                let mut of_users = Users::default();
+                users.iter().for_each(|user| of_users.add(*user));
+                Cell { key, counts, users: (!users.is_empty()).then_some(of_users) }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn merged_cells_are_the_sums_of_equal_ones_in_the_order_of_their_keys(
+            files in prop::collection::vec(prop::collection::vec(cell(), 1..20), 1..5),
+        ) {
+            let mut batches = Vec::new();
+            let mut expected: BTreeMap<CellKey, (Counts, Option<Users>, Versions)> = BTreeMap::new();
+            for (version, cells) in (0..).zip(&files) {
+                batches.extend(encode(cells.iter().map(|cell| (cell.borrowed(), (version, version)))).unwrap());
+                for Cell { key, counts, users } in cells {
+                    let sum = expected.entry(key.clone()).or_insert((Counts::default(), None, (version, version)));
+                    sum.0.merge(counts);
+                    if let Some(users) = users {
+                        sum.1.get_or_insert_default().merge(users);
+                    }
+                    sum.2.1 = version;
+                }
+            }
+            let (cells, versions) = merge(&batches).unwrap();
+            prop_assert_eq!(cells.len(), expected.len());
+            for ((cell, versions), (key, (counts, users, of_versions))) in cells.iter().zip(versions).zip(expected) {
+                prop_assert_eq!(cell.key(), key);
+                prop_assert_eq!(cell.counts, counts);
+                prop_assert_eq!(versions, of_versions);
+                let estimate = |users: Option<Users>| users.map(|users| users.estimate().round());
+                prop_assert_eq!(estimate(cell.users()), estimate(users));
+            }
+        }
     }
 }

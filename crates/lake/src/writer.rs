@@ -231,12 +231,12 @@ impl Lake {
             let is_large = cells.len() > FRESH_CELLS_MAX;
             let mut files = if is_large { rollups::encode_slots(rows)? } else { vec![rollups::encode(rows)?] };
             files.retain(|rows| !rows.is_empty());
-            let file = |rows: &Vec<RecordBatch>| NewFile { rows: rows.clone().into(), partition_values: Vec::new() };
-            let new_files = files.iter().map(file).collect();
+            let file = |rows: Vec<RecordBatch>| NewFile { rows: rows.into(), partition_values: Vec::new() };
+            let new_files = files.into_iter().map(file).collect();
             let mark = Mark { name: COUNTED.to_owned(), before: counted, after: version };
             rollups.write_and_commit(new_files, ROLLUPS_LAYOUT.fresh(), &[mark], self.now_ms()).await?;
-            if let ([rows], Some(newest), false) = (files.as_slice(), rollups.files().last(), is_large) {
-                self.cells.add(newest.path(), rows);
+            if let (false, false, Some(newest)) = (is_large, cells.is_empty(), rollups.files().last()) {
+                self.cells.add(newest.path(), cells);
             }
         }
         drop(rollups);

@@ -171,6 +171,21 @@ impl Cells {
         }));
     }
 
+    /// Those of each grain and view by themselves, with the same texts.
+    pub fn by_slot(&self) -> Vec<(Grain, View, Self)> {
+        let mut slots: Vec<(Grain, View, Self)> = Vec::new();
+        for at in 0..self.len() {
+            let key = *self.key(at);
+            let known = slots.iter().rposition(|(grain, view, _)| (*grain, *view) == (key.grain, key.view));
+            let slot = known.unwrap_or_else(|| {
+                slots.push((key.grain, key.view, Self { texts: self.texts.clone(), ..Self::default() }));
+                slots.len() - 1
+            });
+            slots[slot].2.add(key, self.counters(at).iter().copied(), self.money_micros(at), self.sketch(at));
+        }
+        slots
+    }
+
     pub fn len(&self) -> usize {
         self.rows.len()
     }

@@ -249,12 +249,17 @@ impl<R: Rows> Judging<R> {
 struct BatchSize {
     record_bytes: usize,
     days_and_regions: HashSet<(i64, Region)>,
+    /// Most events are of the same as the one before.
+    last: Option<(i64, Region)>,
 }
 
 impl BatchSize {
     fn add<T>(&mut self, event: &Event<T>, record_bytes: usize) {
         self.record_bytes += record_bytes;
-        self.days_and_regions.insert((event.occurred_at_us.div_euclid(DAY_US), event.region));
+        let file = (event.occurred_at_us.div_euclid(DAY_US), event.region);
+        if self.last.replace(file) != Some(file) {
+            self.days_and_regions.insert(file);
+        }
     }
 
     fn is_full(&self) -> bool {

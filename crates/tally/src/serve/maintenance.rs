@@ -8,12 +8,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tally_lake::{CompactionSettings, Lake};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::config::LakeConfig;
 
-/// Unused files are looked for after this many rounds of compaction.
-const ROUNDS_PER_SWEEP: u64 = 60;
+/// Unused files are looked for once in the time of so many rounds of compaction.
+const ROUNDS_PER_SWEEP: u32 = 60;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TableLabel {
@@ -55,39 +56,47 @@ impl Maintenance {
 
     pub async fn run(self) {
         self.measure();
-        for round in 1.. {
+        let mut swept: Option<Instant> = None;
+        loop {
             tokio::time::sleep(self.every).await;
-            self.compact().await;
-            if round % ROUNDS_PER_SWEEP == 1 {
-                self.sweep().await;
+            // Under load there may be something to merge for hours: what else is to be done does not wait for its end.
+            while self.compact().await {
+                self.sweep_if_due(&mut swept).await;
             }
+            self.sweep_if_due(&mut swept).await;
             self.measure();
         }
     }
 
-    /// Until nothing is worth merging.
-    async fn compact(&self) {
-        loop {
-            match self.lake.compact(CompactionSettings::default()).await {
-                Ok(done) if done.is_empty() => return,
-                Ok(done) => {
-                    for run in done {
-                        self.compactions.get_or_create(&TableLabel { table: run.table }).inc();
-                        debug!(
-                            table = run.table,
-                            files_before = run.files_before,
-                            files_after = run.files_after,
-                            rows = run.rows,
-                            "compacted"
-                        );
-                    }
+    /// Merges one group of files of each table, and says whether there was one.
+    async fn compact(&self) -> bool {
+        match self.lake.compact(CompactionSettings::default()).await {
+            Ok(done) => {
+                for run in &done {
+                    self.compactions.get_or_create(&TableLabel { table: run.table }).inc();
+                    debug!(
+                        table = run.table,
+                        files_before = run.files_before,
+                        files_after = run.files_after,
+                        rows = run.rows,
+                        "compacted"
+                    );
                 }
-                Err(error) => {
-                    self.failures.inc();
-                    warn!(%error, "compaction failed; it is tried again later");
-                    return;
-                }
+                self.measure();
+                !done.is_empty()
             }
+            Err(error) => {
+                self.failures.inc();
+                warn!(%error, "compaction failed; it is tried again later");
+                false
+            }
+        }
+    }
+
+    async fn sweep_if_due(&self, swept: &mut Option<Instant>) {
+        if swept.is_none_or(|at| at.elapsed() >= self.every * ROUNDS_PER_SWEEP) {
+            self.sweep().await;
+            *swept = Some(Instant::now());
         }
     }
 
@@ -113,5 +122,44 @@ impl Maintenance {
             set(&self.rows, size.rows as u64);
             set(&self.bytes, size.bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use tally_lake::EventRows;
+    use tally_model::{Cells, Device, Event, Judged, Kind, ManualClock, Positions, Verdict};
+
+    const T0_US: i64 = 1_700_000_000_000_000;
+    const DAY_US: i64 = 86_400_000_000;
+
+    #[tokio::test]
+    async fn the_size_of_the_tables_is_known_after_each_merge_while_there_is_more_to_merge() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = Lake::open(folder.path(), 1, Arc::new(ManualClock::at_us(T0_US))).await.unwrap();
+        for offset in 0..8 {
+            let of_day = |days_ago: i64| {
+                let at_us = T0_US - days_ago * DAY_US;
+                let event = Event::new(uuid::Uuid::from_u128(7), Kind::Click, at_us, "c", "a");
+                let judged_at_s = T0_US / 1_000_000;
+                Judged { partition: 0, offset, judged_at_s, event, device: Device::NONE, verdict: Verdict::Counted }
+            };
+            let rows = EventRows::from_iter(&[of_day(0), of_day(1)]);
+            let next = |offset| Positions::from_offsets(vec![offset]);
+            let version = lake.commit_events(&rows, &next(offset), &next(offset + 1)).await.unwrap();
+            lake.commit_cells(version, &Cells::default()).await.unwrap();
+        }
+        let maintenance = Maintenance::new(lake, &LakeConfig { compact_every_s: 10 }, &mut Registry::default());
+        let files = || maintenance.files.get_or_create(&TableLabel { table: "events" }).get();
+        maintenance.measure();
+        assert_eq!(files(), 16);
+        assert!(maintenance.compact().await);
+        assert_eq!(files(), 9, "one day is merged, the other is still to come");
+        assert!(maintenance.compact().await);
+        assert_eq!(files(), 2);
+        assert!(!maintenance.compact().await);
     }
 }

@@ -57,6 +57,46 @@ fn wait_for(server: &Server, filter: &str, number: usize) {
     });
 }
 
+fn send_conversions(server: &Server, ids: std::ops::Range<u128>) {
+    let conversion = |id: u128| json!({"kind": "conversion", "event_id": uuid::Uuid::from_u128(id), "campaign_id": "spring", "ad_id": "a", "user_id": "u"});
+    let (status, body) = server.post("/v1/events/batch", ndjson(&ids.map(conversion).collect::<Vec<_>>()), &[]);
+    assert_eq!(status, 202, "{body}");
+}
+
+/// The ids of a page, and the path of the next one.
+fn page(server: &Server, path: &str) -> (Vec<String>, Option<String>) {
+    let (status, body) = server.get(path);
+    assert_eq!(status, 200, "{body}");
+    let page: Value = serde_json::from_str(&body).unwrap();
+    let ids = page["conversions"].as_array().unwrap().iter().map(|row| row["event_id"].as_str().unwrap().to_owned());
+    (ids.collect(), page["next"].as_str().map(|cursor| format!("/v1/conversions?limit=4&cursor={cursor}")))
+}
+
+#[test]
+fn pages_hold_every_conversion_once_while_newer_ones_come_in() {
+    let server = Server::start();
+    for batch in 0..5 {
+        send_conversions(&server, batch * 5..batch * 5 + 5);
+    }
+    wait_for(&server, "limit=100", 25);
+    let (whole, next) = page(&server, "/v1/conversions?limit=25");
+    assert_eq!(next, None, "there are no more");
+    let mut paged = Vec::new();
+    let mut next = Some("/v1/conversions?limit=4".to_owned());
+    while let Some(path) = next {
+        let ids;
+        (ids, next) = page(&server, &path);
+        assert_eq!(ids.len(), if next.is_some() { 4 } else { 1 }, "{path}");
+        if paged.is_empty() {
+            // In front of the first page, where they move no row that is still to come.
+            send_conversions(&server, 100..103);
+            wait_for(&server, "limit=100", 28);
+        }
+        paged.extend(ids);
+    }
+    assert_eq!(paged, whole);
+}
+
 #[test]
 fn a_click_is_followed_from_the_redirect_to_the_report_by_its_campaign() {
     let server = Server::with(&[HOSTS]);
