@@ -25,8 +25,8 @@ use crate::table::TableVersion;
 
 /// Files that are searched at once: work that nobody waits for.
 const SEARCHES_MAX: usize = 2;
-/// People that are looked for in one scan.
-const PEOPLE_MAX: usize = 1_000;
+/// People that are looked for in one scan: it takes as long for many as for few.
+const PEOPLE_MAX: usize = 10_000;
 /// How far the time in an id may be from the time of receipt: it is the same where the id was made by capture.
 const ID_TIME_US: i64 = 1_000;
 

@@ -15,6 +15,10 @@ use tracing::warn;
 
 /// Between looks at how far the figures are.
 const PAUSE: Duration = Duration::from_millis(250);
+/// A round looks through all events of the window for people's clicks and views. So that it does not take a core of a large lake for
+/// itself, it is followed by a pause of so many times its own length, up to a bound; the next one takes up all that came meanwhile.
+const PAUSES_OF_A_ROUND: u32 = 9;
+const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// Before a round that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// What was received within this of each other may reach the journal in another order: a click may come in behind a conversion
@@ -90,8 +94,11 @@ impl Attribution {
                 }
                 tokio::time::sleep(PAUSE).await;
             }
+            let started = self.clock.elapsed();
             while !self.round(&mut attributor, &view).await? {}
             done = Some(view.events_version());
+            let took = self.clock.elapsed().saturating_sub(started);
+            tokio::time::sleep((took * PAUSES_OF_A_ROUND).min(PAUSE_MAX)).await;
         }
     }
 
