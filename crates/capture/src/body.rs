@@ -135,7 +135,8 @@ pub(crate) fn each_piece(
     let (mut text, mut filled, mut is_first) = (Vec::new(), 0, true);
     loop {
         if filled == text.len() {
-            text.resize((text.len() * 2).max(PIECE_BYTES).min(bytes_max + 1), 0);
+            // No more than is set aside next, however long the line or array turns out to be.
+            text.resize((filled + PIECE_BYTES).min(bytes_max + 1), 0);
         }
         let from = filled;
         while filled < text.len() {

@@ -26,7 +26,7 @@ use crate::error::{Doing, LakeError, Result};
 const ROW_GROUP_ROWS: usize = 512 * 1024;
 /// Higher levels save little on these columns.
 pub(crate) const ZSTD_LEVEL: i32 = 3;
-/// Of files that a commit writes, to be merged into others soon: a quarter of the time, most of which is to set up its tables.
+/// Of files that a commit writes, to be merged into others soon: a compressor of this level has smaller tables to set up.
 const FRESH_ZSTD_LEVEL: i32 = 1;
 
 /// How the files of a table are written.
@@ -35,7 +35,7 @@ pub(crate) struct FileLayout {
     pub zstd_level: i32,
     /// Columns whose least and greatest values go into the log.
     pub statistics: &'static [&'static str],
-    /// Columns of a few values: their numbers take some bits, and to set up a compressor for them takes longer than to write them.
+    /// Columns of a few values: their numbers take some bits each, and a compressor would have to be set up for every column.
     pub few_values: &'static [&'static str],
     /// Columns without repeats: a dictionary would only cost.
     pub distinct: &'static [&'static str],

@@ -15,8 +15,8 @@ use tracing::warn;
 
 /// Between looks at how far the figures are.
 const PAUSE: Duration = Duration::from_millis(250);
-/// A round looks through all events of the window for people's clicks and views. So that it does not take a core of a large lake for
-/// itself, it is followed by a pause of so many times its own length, up to a bound; the next one takes up all that came meanwhile.
+/// A round looks through all events of the window for people's clicks and views. So that rounds take a tenth of the time, each is
+/// followed by a pause of so many times its own length, up to a bound; the next one takes up all that came meanwhile.
 const PAUSES_OF_A_ROUND: u32 = 9;
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// Before a round that failed is tried again.
