@@ -11,6 +11,7 @@ use arrow::array::RecordBatch;
 use object_store::ObjectStore;
 use quick_cache::sync::Cache;
 use quick_cache::{OptionsBuilder, Weighter};
+use tally_model::report::Base;
 use tally_model::{Cells, Grain, TextNumber, View};
 use tracing::warn;
 
@@ -18,11 +19,12 @@ use crate::error::{Doing, Result};
 use crate::files::read_file;
 use crate::live_file::LiveFile;
 use crate::rollups;
+use crate::schema::{ROLLUPS, base_column};
 
 /// Files that the cache is made for; more fit where they are small.
 const FILES: usize = 1_000;
 /// About what a cell takes in memory without its sketch, and the bytes of a file with them, to know it before the file is read.
-const CELL_BYTES: u64 = 150;
+const CELL_BYTES: u64 = 110;
 const UNPACKED: u64 = 2;
 
 /// Cheap to clone.
@@ -38,7 +40,11 @@ struct Shared {
 
 /// All cells of a file.
 #[derive(Debug)]
-pub(crate) struct FileCells(Vec<Slot>);
+pub(crate) struct FileCells {
+    slots: Vec<Slot>,
+    /// Whether with their sketches, which take most of the room: few questions are about users.
+    has_users: bool,
+}
 
 /// The cells of one grain and view, those of a campaign together.
 #[derive(Debug)]
@@ -74,8 +80,9 @@ impl CellCache {
         Self(Arc::new(Shared { files, bytes_max, is_loading: AtomicBool::new(false) }))
     }
 
-    pub fn get(&self, path: &str) -> Option<Arc<FileCells>> {
-        self.0.files.get(path)
+    /// The cells of a file, if they are there, and with sketches where these are needed.
+    pub fn get(&self, path: &str, needs_users: bool) -> Option<Arc<FileCells>> {
+        self.0.files.get(path).filter(|file| file.has_users || !needs_users)
     }
 
     pub fn bytes(&self) -> u64 {
@@ -85,33 +92,40 @@ impl CellCache {
     /// Takes in a file by the cells that were written to it.
     pub fn add(&self, path: &str, cells: &Cells) {
         if self.0.bytes_max > 0 {
-            self.0.files.insert(path.to_owned(), Arc::new(FileCells::of(cells)));
+            self.0.files.insert(path.to_owned(), Arc::new(FileCells::of(cells, true)));
         }
     }
 
-    /// The same by its rows. A file that cannot be read as cells is left to whoever asks the file itself.
-    pub fn add_rows(&self, path: &str, rows: &[RecordBatch]) {
-        match rollups::decode(rows) {
-            Ok(cells) => self.add(path, &cells),
+    /// The cells of a file that takes the place of others, as far as those were in memory. One that cannot be read as cells is left
+    /// to whoever asks the file itself.
+    pub fn add_in_place_of(&self, replaced: &[Arc<LiveFile>], path: &str, rows: &[RecordBatch]) {
+        let were_in = |needs_users| replaced.iter().all(|file| self.get(file.path(), needs_users).is_some());
+        if !were_in(false) {
+            return;
+        }
+        let has_users = were_in(true);
+        match decoded(rows, has_users) {
+            Ok(file) => self.0.files.insert(path.to_owned(), Arc::new(file)),
             Err(error) => warn!(%error, path, "the cells of a file are not kept in memory"),
         }
     }
 
     /// Whether files may be in memory together. Else they would push each other out, question after question.
-    pub fn has_room_for(&self, files: &[&Arc<LiveFile>]) -> bool {
-        let bytes = files.iter().map(|file| file.rows as u64 * CELL_BYTES + file.size_bytes() * UNPACKED);
-        bytes.sum::<u64>() <= self.0.bytes_max / 2
+    pub fn has_room_for(&self, files: &[&Arc<LiveFile>], needs_users: bool) -> bool {
+        let sketches = |file: &LiveFile| if needs_users { file.size_bytes() * UNPACKED } else { 0 };
+        let bytes = files.iter().map(|file| file.rows as u64 * CELL_BYTES + sketches(file));
+        bytes.sum::<u64>() <= self.0.bytes_max / 4 * 3
     }
 
     /// Reads files in the background, for the next one who asks.
-    pub fn load(&self, store: Arc<dyn ObjectStore>, paths: Vec<String>) {
+    pub fn load(&self, store: Arc<dyn ObjectStore>, paths: Vec<String>, needs_users: bool) {
         if self.0.is_loading.swap(true, Ordering::AcqRel) {
             return;
         }
         let cache = self.clone();
         tokio::spawn(async move {
             for path in paths {
-                if let Err(error) = cache.load_one(&store, &path).await {
+                if let Err(error) = cache.load_one(&store, &path, needs_users).await {
                     // Swept meanwhile, or damaged: whoever asks the file is told.
                     warn!(%error, path, "the cells of a file are not kept in memory");
                 }
@@ -120,27 +134,35 @@ impl CellCache {
         });
     }
 
-    async fn load_one(&self, store: &Arc<dyn ObjectStore>, path: &str) -> Result<()> {
-        let rows = read_file(store, path, None).await?;
-        let decoding = tokio::task::spawn_blocking(move || rollups::decode(&rows).map(|cells| FileCells::of(&cells)));
+    async fn load_one(&self, store: &Arc<dyn ObjectStore>, path: &str, has_users: bool) -> Result<()> {
+        let columns: Vec<&str> = ROLLUPS.fields().iter().map(|field| field.name().as_str()).collect();
+        let without: Vec<&str> = columns.iter().copied().filter(|name| *name != base_column(Base::Users)).collect();
+        let rows = read_file(store, path, Some(if has_users { &columns } else { &without })).await?;
+        let decoding = tokio::task::spawn_blocking(move || decoded(&rows, has_users));
         let file = decoding.await.doing("read cells")??;
         self.0.files.insert(path.to_owned(), Arc::new(file));
         Ok(())
     }
 }
 
+fn decoded(rows: &[RecordBatch], has_users: bool) -> Result<FileCells> {
+    let cells = if has_users { rollups::decode(rows)? } else { rollups::decode_without_users(rows)? };
+    Ok(FileCells::of(&cells, has_users))
+}
+
 impl FileCells {
-    fn of(cells: &Cells) -> Self {
-        Self(cells.by_slot().into_iter().map(|(grain, view, cells)| Slot::new(grain, view, cells)).collect())
+    fn of(cells: &Cells, has_users: bool) -> Self {
+        let slots = cells.by_slot().into_iter().map(|(grain, view, cells)| Slot::new(grain, view, cells));
+        Self { slots: slots.collect(), has_users }
     }
 
     pub fn slot(&self, grain: Grain, view: View) -> Option<&Slot> {
-        self.0.iter().find(|slot| (slot.grain, slot.view) == (grain, view))
+        self.slots.iter().find(|slot| (slot.grain, slot.view) == (grain, view))
     }
 
     fn bytes(&self) -> usize {
-        let texts = self.0.first().map_or(0, |slot| slot.cells.texts().bytes());
-        texts + self.0.iter().map(|slot| slot.cells.bytes() + slot.campaigns.len() * 16).sum::<usize>()
+        let texts = self.slots.first().map_or(0, |slot| slot.cells.texts().bytes());
+        texts + self.slots.iter().map(|slot| slot.cells.bytes() + slot.campaigns.len() * 16).sum::<usize>()
     }
 }
 

@@ -101,14 +101,11 @@ impl Lake {
         let batches = read_files(&run.store, &run.paths(), &ROLLUPS).await?;
         let slots = tokio::task::spawn_blocking(move || merge_cells(&batches)).await.doing("merge cells")??;
         let mut adds = Vec::with_capacity(slots.len());
-        // What was asked of the old files will be asked of the new ones.
-        let stays_in_memory = run.inputs.iter().all(|file| self.cells.get(file.path()).is_some());
         for rows in slots {
             let file = NewFile { rows: rows.clone().into(), partition_values: Vec::new() };
             let add = write_file(&run.store, ROLLUPS_LAYOUT, file, self.now_ms()).await?;
-            if stays_in_memory {
-                self.cells.add_rows(&add.path, &rows);
-            }
+            // What was asked of the old files will be asked of the new ones.
+            self.cells.add_in_place_of(&run.inputs, &add.path, &rows);
             adds.push(add);
         }
         run.finish(&self.rollups, adds, self.now_ms()).await

@@ -24,6 +24,8 @@ use crate::error::{Doing, LakeError, Result};
 
 /// Rows of one row group: the unit that readers skip by, and that a writer holds in memory.
 const ROW_GROUP_ROWS: usize = 512 * 1024;
+/// How many columns a file has, in the log: the first so many of its table's, since columns are only added at the end.
+pub(crate) const COLUMNS_TAG: &str = "tally.columns";
 /// Higher levels save little on these columns.
 pub(crate) const ZSTD_LEVEL: i32 = 3;
 /// Of files that a commit writes, to be merged into others soon: a compressor of this level has smaller tables to set up.
@@ -136,6 +138,7 @@ pub(crate) async fn write_file(
     now_ms: i64,
 ) -> Result<Add> {
     let NewFile { rows, partition_values } = file;
+    let columns = rows.batches.first().map(|batch| (COLUMNS_TAG.to_owned(), Some(batch.num_columns().to_string())));
     let encoding = tokio::task::spawn_blocking(move || encode(&rows, layout));
     let (bytes, stats) = encoding.await.doing("write a data file")??;
     let folder: String = partition_values.iter().map(|(name, value)| format!("{name}={value}/")).collect();
@@ -152,7 +155,7 @@ pub(crate) async fn write_file(
         modification_time: now_ms,
         data_change: true,
         stats: Some(stats),
-        tags: None,
+        tags: Some(columns.into_iter().collect()),
         deletion_vector: None,
         base_row_id: None,
         default_row_commit_version: None,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use object_store::path::Path;
 use serde_json::Value;
 
+use crate::files::COLUMNS_TAG;
 use crate::table::TableSpec;
 
 #[derive(Debug)]
@@ -42,8 +43,7 @@ impl LiveFile {
         let partition_values: Vec<ScalarValue> =
             spec.partition_columns.iter().map(|name| partition_value(&add, spec, name)).collect();
         // Those of the partition columns, which come last, are added by DataFusion itself.
-        let file_columns = spec.schema.fields().len() - partition_values.len();
-        let columns = spec.schema.fields().iter().take(file_columns).map(|field| {
+        let columns = spec.file_schema.fields().iter().map(|field| {
             let bound = |side: &str| scalar(&stats[side][field.name()], field.data_type()).map(Precision::Inexact);
             let mut column = ColumnStatistics::new_unknown();
             column.min_value = bound("minValues").unwrap_or_default();
@@ -59,6 +59,7 @@ impl LiveFile {
         let mut scan = PartitionedFile::new(String::new(), size)
             .with_partition_values(partition_values)
             .with_statistics(Arc::new(of_file));
+        scan.arrow_schema = columns_in_file(&add, spec);
         scan.object_meta.location = root.parts().chain(Path::from(add.path.as_str()).parts()).collect();
         let statistics = Arc::new(for_pruning(scan.statistics.as_deref().cloned().unwrap_or_default()));
         Self { add, rows, stats, scan, statistics, cell_bounds: OnceLock::new() }
@@ -132,6 +133,15 @@ impl LiveFile {
     /// The action that takes this file out because what it says is replaced.
     pub fn replaced(&self, now_ms: i64) -> Remove {
         Remove { data_change: true, ..self.rearranged(now_ms) }
+    }
+}
+
+/// The columns of a file, where the log has their number: nobody need ask the file itself.
+fn columns_in_file(add: &Add, spec: &TableSpec) -> Option<SchemaRef> {
+    let columns: usize = add.tags.as_ref()?.get(COLUMNS_TAG)?.as_deref()?.parse().ok()?;
+    match spec.file_schema.fields().get(..columns)? {
+        all if all.len() == spec.file_schema.fields().len() => Some(spec.file_schema.clone()),
+        first => Some(Arc::new(Schema::new(first.to_vec()))),
     }
 }
 

@@ -241,7 +241,15 @@ fn add_counts(cells: &mut Cells, key: NumberedKey, counts: &Counts, sketch: &[u8
 
 /// Rows as cells, in their order.
 pub(crate) fn decode(batches: &[RecordBatch]) -> Result<Cells> {
-    let sources: Vec<CellRows<'_>> = batches.iter().map(CellRows::of).collect::<Result<_>>()?;
+    decode_rows(batches, batches.iter().map(CellRows::of).collect::<Result<_>>()?)
+}
+
+/// The same without sketches of users, whose column need not be there.
+pub(crate) fn decode_without_users(batches: &[RecordBatch]) -> Result<Cells> {
+    decode_rows(batches, batches.iter().map(CellRows::without_users).collect::<Result<_>>()?)
+}
+
+fn decode_rows<'a>(batches: &'a [RecordBatch], sources: Vec<CellRows<'a>>) -> Result<Cells> {
     let (mut numbers, mut cells) = (Numbers::default(), Cells::default());
     for (rows, batch) in sources.iter().zip(batches) {
         for at in 0..batch.num_rows() {
@@ -277,13 +285,18 @@ struct CellRows<'a> {
     campaign_id: &'a StringArray,
     currency: &'a StringArray,
     dimensions: Vec<&'a StringArray>,
-    users: &'a BinaryArray,
+    users: Option<&'a BinaryArray>,
     versions: (&'a Int64Array, &'a Int64Array),
     counts: CountColumns<'a>,
 }
 
 impl<'a> CellRows<'a> {
     fn of(batch: &'a RecordBatch) -> Result<Self> {
+        let users = Columns(batch).column(base_column(Base::Users))?.as_binary::<i32>();
+        Ok(Self { users: Some(users), ..Self::without_users(batch)? })
+    }
+
+    fn without_users(batch: &'a RecordBatch) -> Result<Self> {
         let columns = Columns(batch);
         let dimensions = ROLLUP_DIMENSIONS.iter().map(|dimension| columns.texts(dimension.as_str()));
         Ok(Self {
@@ -293,7 +306,7 @@ impl<'a> CellRows<'a> {
             campaign_id: columns.texts("campaign_id")?,
             currency: columns.texts("currency")?,
             dimensions: dimensions.collect::<Result<_>>()?,
-            users: columns.column("users")?.as_binary::<i32>(),
+            users: None,
             versions: (columns.numbers("events_version_first")?, columns.numbers("events_version_last")?),
             counts: CountColumns::of(&columns)?,
         })
@@ -319,7 +332,7 @@ impl<'a> CellRows<'a> {
     }
 
     fn users(&self, at: usize) -> Option<&'a [u8]> {
-        self.users.is_valid(at).then(|| self.users.value(at))
+        self.users.filter(|users| users.is_valid(at)).map(|users| users.value(at))
     }
 }
 

@@ -80,6 +80,34 @@ pub(crate) static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(fields))
 });
 
+/// Columns of both tables whose texts repeat, so that files hold them as numbers of a dictionary.
+pub(crate) const REPEATED_TEXTS: [&str; 24] = [
+    "kind",
+    "verdict",
+    "reason",
+    "campaign_id",
+    "ad_id",
+    "placement_id",
+    "publisher_id",
+    "variant",
+    "user_agent",
+    "device",
+    "os",
+    "browser",
+    "country",
+    "region",
+    "subdivision",
+    "age_group",
+    "gender",
+    "currency",
+    "purpose",
+    "gpp_sid",
+    "us_privacy",
+    "status",
+    "grain",
+    "view",
+];
+
 /// Columns whose least and greatest values stand in the log. No identifying column may ever be among them.
 pub(crate) const EVENTS_STATISTICS: [&str; 6] =
     ["occurred_at", "received_at", "judged_at", "partition", "offset", "campaign_id"];

@@ -6,6 +6,7 @@
 mod catalog;
 mod check;
 mod date_trunc;
+mod dictionaries;
 mod encode;
 mod engine;
 mod error;

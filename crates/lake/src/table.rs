@@ -39,6 +39,8 @@ const WRITES_MAX: usize = 4;
 #[derive(Debug, Clone)]
 pub(crate) struct TableSpec {
     pub schema: SchemaRef,
+    /// What stands in its files: the same without partition columns.
+    pub file_schema: SchemaRef,
     pub partition_columns: &'static [&'static str],
     pub statistics: &'static [&'static str],
 }

@@ -20,8 +20,8 @@ use crate::query::{Past, Queries};
 use crate::rebuild::REBUILDS;
 use crate::rollups::{self, ROLLUPS_LAYOUT};
 use crate::schema::{
-    ATTRIBUTION_STATISTICS, ATTRIBUTIONS, EVENTS, EVENTS_PARTITION_COLUMNS, EVENTS_STATISTICS, ROLLUP_STATISTICS,
-    ROLLUPS,
+    ATTRIBUTION_STATISTICS, ATTRIBUTIONS, EVENTS, EVENTS_FILE, EVENTS_PARTITION_COLUMNS, EVENTS_STATISTICS,
+    ROLLUP_STATISTICS, ROLLUPS,
 };
 use crate::sql::Sql;
 use crate::store::SyncedStore;
@@ -348,15 +348,30 @@ fn table_url(folder: &Path, name: &str) -> Result<Url> {
 }
 
 fn events_spec() -> TableSpec {
-    TableSpec { schema: EVENTS.clone(), partition_columns: &EVENTS_PARTITION_COLUMNS, statistics: &EVENTS_STATISTICS }
+    TableSpec {
+        schema: EVENTS.clone(),
+        file_schema: EVENTS_FILE.clone(),
+        partition_columns: &EVENTS_PARTITION_COLUMNS,
+        statistics: &EVENTS_STATISTICS,
+    }
 }
 
 fn rollups_spec() -> TableSpec {
-    TableSpec { schema: ROLLUPS.clone(), partition_columns: &[], statistics: &ROLLUP_STATISTICS }
+    TableSpec {
+        schema: ROLLUPS.clone(),
+        file_schema: ROLLUPS.clone(),
+        partition_columns: &[],
+        statistics: &ROLLUP_STATISTICS,
+    }
 }
 
 fn attributions_spec() -> TableSpec {
-    TableSpec { schema: ATTRIBUTIONS.clone(), partition_columns: &[], statistics: &ATTRIBUTION_STATISTICS }
+    TableSpec {
+        schema: ATTRIBUTIONS.clone(),
+        file_schema: ATTRIBUTIONS.clone(),
+        partition_columns: &[],
+        statistics: &ATTRIBUTION_STATISTICS,
+    }
 }
 
 /// The version of `events` up to which the rollups sum them up.

@@ -25,6 +25,7 @@ pub mod report;
 mod rollup;
 mod schema;
 mod stand_in;
+mod users;
 mod verdict;
 mod window;
 
@@ -52,8 +53,9 @@ pub use proof::{
 pub use rate_limit::{Limit, RATE_LIMITED_PROP};
 pub use record::{DecodeError, decode_borrowed, decode_record, encode_record, encode_record_onto};
 pub use report::{Dimension, Metric};
-pub use rollup::{Cell, CellKey, Counts, Fact, SketchError, Users, View};
+pub use rollup::{Cell, CellKey, Counts, Fact, View};
 pub use schema::one_of;
 pub use stand_in::{StandIn, record_kept, stand_in};
+pub use users::{SketchError, Users};
 pub use verdict::{Class, Reason, Verdict};
 pub use window::{Grain, bucket_start_us};

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use datasketches::hll::{HllSketch, HllType, HllUnion};
-
-use crate::{Class, Dimension, Grain, Kind};
+use crate::{Class, Dimension, Grain, Kind, Users};
 
 /// A set of dimensions that is counted in advance. `campaign_id` and `currency` belong to every view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,60 +133,5 @@ impl Counts {
     /// All that came in, whatever its verdict.
     pub fn received(&self) -> u64 {
         self.events.iter().flatten().sum()
-    }
-}
-
-/// An estimate of distinct users: HyperLogLog with 4,096 registers (Apache DataSketches, HLL_4).
-#[derive(Debug, Clone)]
-pub struct Users(HllUnion);
-
-#[derive(Debug, thiserror::Error)]
-#[error("the stored sketch of distinct users cannot be read: {0}")]
-pub struct SketchError(String);
-
-impl Users {
-    const LG_REGISTERS: u8 = 12;
-    /// Relative standard error of a merged sketch, 1.04 / sqrt(4096) (Flajolet et al. 2007, "HyperLogLog").
-    pub const RELATIVE_STANDARD_ERROR: f64 = 0.016_25;
-
-    pub fn add(&mut self, user_hash: u64) {
-        self.0.update_value(user_hash);
-    }
-
-    /// What [`to_bytes`](Self::to_bytes) gives for these users, without a union in between.
-    pub fn bytes_of(user_hashes: impl IntoIterator<Item = u64>) -> Vec<u8> {
-        #[allow(clippy::expect_used, reason = "12 is within the library's range of 4 to 21")]
-        let mut sketch = HllSketch::new(Self::LG_REGISTERS, HllType::Hll4).expect("a valid register count");
-        user_hashes.into_iter().for_each(|user_hash| sketch.update(user_hash));
-        sketch.serialize()
-    }
-
-    pub fn merge(&mut self, other: &Users) {
-        self.0.update(&other.sketch());
-    }
-
-    pub fn merge_bytes(&mut self, bytes: &[u8]) -> Result<(), SketchError> {
-        let sketch = HllSketch::deserialize(bytes).map_err(|error| SketchError(error.to_string()))?;
-        self.0.update(&sketch);
-        Ok(())
-    }
-
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.sketch().serialize()
-    }
-
-    pub fn estimate(&self) -> f64 {
-        self.0.estimate()
-    }
-
-    fn sketch(&self) -> HllSketch {
-        self.0.to_sketch(HllType::Hll4)
-    }
-}
-
-impl Default for Users {
-    fn default() -> Self {
-        #[allow(clippy::expect_used, reason = "12 is within the library's range of 4 to 21")]
-        Self(HllUnion::new(Self::LG_REGISTERS).expect("a valid register count"))
     }
 }

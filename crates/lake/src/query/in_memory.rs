@@ -49,9 +49,10 @@ impl Queries {
     ) -> Option<Vec<Arc<FileCells>>> {
         let needed: Vec<&Arc<LiveFile>> =
             rollups.files.iter().filter(|file| may_hold(file, (view, grain), report)).collect();
+        let needs_users = report.needs_users();
         let (mut there, mut missing) = (Vec::with_capacity(needed.len()), Vec::new());
         for file in &needed {
-            match self.cells.get(file.path()) {
+            match self.cells.get(file.path(), needs_users) {
                 Some(cells) => there.push(cells),
                 None => missing.push(file.path().to_owned()),
             }
@@ -59,8 +60,8 @@ impl Queries {
         if missing.is_empty() {
             return Some(there);
         }
-        if self.cells.has_room_for(&needed) {
-            self.cells.load(rollups.store.clone(), missing);
+        if self.cells.has_room_for(&needed, needs_users) {
+            self.cells.load(rollups.store.clone(), missing, needs_users);
         }
         None
     }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use tally_model::report::{Base, GroupBy, Report, TimeUnit};
+use tally_model::report::{GroupBy, Report, TimeUnit};
 use tally_model::{Dimension, Grain, View, bucket_start_us};
 
 /// Where the figures come from.
@@ -49,7 +49,6 @@ fn why_not(grain: Grain, report: &Report) -> Option<String> {
         GroupBy::Time(unit) => Some(*unit),
         GroupBy::Dimension(_) => None,
     });
-    let needs_users = report.metrics.iter().any(|metric| metric.bases().contains(&Base::Users));
     let (name, zone) = (grain.as_str(), report.time_zone.iana_name().unwrap_or("UTC"));
     if !is_edge(report.from_us) || !is_edge(report.to_us) {
         return Some(format!("`from` and `to` are not both where a {name} begins in UTC"));
@@ -60,7 +59,7 @@ fn why_not(grain: Grain, report: &Report) -> Option<String> {
     if units.count() > 0 && !offsets_fit(grain, report) {
         return Some(format!("a {name} of UTC is none in {zone}"));
     }
-    (needs_users && grain == Grain::Minute).then(|| "cells of a minute have no sketch of users".to_owned())
+    (report.needs_users() && grain == Grain::Minute).then(|| "cells of a minute have no sketch of users".to_owned())
 }
 
 /// Why not from tables that would have been quicker, each with its name.

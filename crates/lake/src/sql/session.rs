@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
 use datafusion::config::Dialect;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -11,6 +12,7 @@ use datafusion::sql::parser::Statement;
 
 use super::catalog::{Snapshot, Views};
 use super::check::{check_execution, check_plan};
+use super::dictionaries::Dictionaries;
 use super::engine::{Sql, SqlLimits};
 use super::error::{Result, SqlError};
 use super::functions;
@@ -38,7 +40,13 @@ impl SqlSession {
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_information_schema(true);
         config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
-        let context = SessionContext::new_with_config_rt(config, environment);
+        let dictionaries = Dictionaries { pool: environment.memory_pool.clone() };
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(environment)
+            .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(dictionaries));
+        let context = SessionContext::new_with_state(state.build());
         functions::register(&context);
         let snapshot = Snapshot::new(engine.view());
         let catalog = MemoryCatalogProvider::new();

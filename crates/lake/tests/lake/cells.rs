@@ -126,24 +126,30 @@ async fn what_is_not_in_memory_is_answered_from_files_and_is_there_for_the_next(
     filled(folder.path()).await;
     let lake = open(folder.path()).await.with_cells_bytes(64 << 20);
     assert_eq!(lake.cells_bytes(), 0);
-    let request: ReportRequest = serde_json::from_value(all_time(&["clicks", "users"], &["campaign_id"])).unwrap();
-    let report = Report::try_from(&request).unwrap();
-    let moment = lake.queries().moment(&report).await.unwrap();
-    let cold = moment.answer(&report).await.unwrap();
-    for _ in 0..1_000 {
-        if moment.explain(&report).await.unwrap()["in_memory"] == json!(true) {
-            break;
+    // Without sketches first, which take most of the room: a question about users needs the files again.
+    let mut bytes = 0;
+    for metrics in [&["clicks"][..], &["clicks", "users"]] {
+        let request: ReportRequest = serde_json::from_value(all_time(metrics, &["campaign_id"])).unwrap();
+        let report = Report::try_from(&request).unwrap();
+        let moment = lake.queries().moment(&report).await.unwrap();
+        let is_in_memory = async || moment.explain(&report).await.unwrap()["in_memory"] == json!(true);
+        let cold = moment.answer(&report).await.unwrap();
+        assert_eq!(cold.rows.len(), 4);
+        for _ in 0..1_000 {
+            if is_in_memory().await {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert!(lake.cells_bytes() > 0);
-    assert_eq!(moment.explain(&report).await.unwrap()["in_memory"], json!(true));
-    assert_eq!(moment.answer(&report).await.unwrap().rows, cold.rows);
+        assert!(is_in_memory().await && lake.cells_bytes() > bytes, "{metrics:?}: {} bytes", lake.cells_bytes());
+        bytes = lake.cells_bytes();
+        assert_eq!(moment.answer(&report).await.unwrap().rows, cold.rows);
 
-    let tight = open(folder.path()).await.with_cells_bytes(10_000);
-    let moment = tight.queries().moment(&report).await.unwrap();
-    assert_eq!(moment.answer(&report).await.unwrap().rows, cold.rows);
-    assert!(tight.cells_bytes() <= 10_000, "{} bytes", tight.cells_bytes());
+        let tight = open(folder.path()).await.with_cells_bytes(10_000);
+        let moment = tight.queries().moment(&report).await.unwrap();
+        assert_eq!(moment.answer(&report).await.unwrap().rows, cold.rows);
+        assert!(tight.cells_bytes() <= 10_000, "{} bytes", tight.cells_bytes());
+    }
 }
 
 #[tokio::test]

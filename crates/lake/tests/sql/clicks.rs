@@ -11,7 +11,7 @@ use tally_model::{Country, Device, Event, Format, Judged, Kind, ManualClock, Pos
 use tally_pipeline::RollupBuilder;
 use uuid::Uuid;
 
-const T0_US: i64 = 1_700_000_000_000_000;
+pub const T0_US: i64 = 1_700_000_000_000_000;
 pub const LIMITS: SqlLimits = SqlLimits { time: Duration::from_secs(60), rows: None };
 
 pub fn judged(offset: u64) -> Judged {
@@ -36,17 +36,20 @@ pub fn judged(offset: u64) -> Judged {
 pub async fn lake(folder: &Path, clicks: u64) -> (Lake, Sql) {
     let lake = Lake::open(folder, 1, Arc::new(ManualClock::at_us(T0_US))).await.unwrap();
     for part in [0..clicks / 2, clicks / 2..clicks] {
-        let (from, upto) = (part.start, part.end);
-        let rows: Vec<Judged> = part.map(judged).collect();
-        let positions = |next: u64| Positions::from_offsets(vec![next]);
-        let version =
-            lake.commit_events(&EventRows::from_iter(&rows), &positions(from), &positions(upto)).await.unwrap();
-        let mut rollups = RollupBuilder::default();
-        rows.iter().for_each(|row| rollups.add(&row.fact()));
-        lake.commit_cells(version, &rollups.finish()).await.unwrap();
+        commit(&lake, &part.map(judged).collect::<Vec<_>>()).await;
     }
     let sql = lake.sql(256 << 20).unwrap();
     (lake, sql)
+}
+
+/// Commits events of offsets one after the other, with their cells.
+pub async fn commit(lake: &Lake, rows: &[Judged]) {
+    let (from, upto) = (rows[0].offset, rows[rows.len() - 1].offset + 1);
+    let positions = |next: u64| Positions::from_offsets(vec![next]);
+    let version = lake.commit_events(&EventRows::from_iter(rows), &positions(from), &positions(upto)).await.unwrap();
+    let mut rollups = RollupBuilder::default();
+    rows.iter().for_each(|row| rollups.add(&row.fact()));
+    lake.commit_cells(version, &rollups.finish()).await.unwrap();
 }
 
 pub async fn bytes(sql: &Sql, statement: &str, format: Format, limits: SqlLimits) -> Result<Vec<u8>, SqlError> {

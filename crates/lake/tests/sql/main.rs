@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod clicks;
+mod dictionaries;
 
 use std::path::Path;
 

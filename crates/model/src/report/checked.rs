@@ -5,7 +5,8 @@ use jiff::tz::TimeZone;
 
 use super::wrong::{error, quoted, unknown};
 use super::{
-    AsOfRequest, Basis, Booking, Dimension, FilterRequest, GroupBy, Metric, OrderRequest, ReportError, ReportRequest,
+    AsOfRequest, Base, Basis, Booking, Dimension, FilterRequest, GroupBy, Metric, OrderRequest, ReportError,
+    ReportRequest,
 };
 use crate::Format;
 
@@ -96,6 +97,11 @@ impl Report {
             false => groups.chain(metrics).collect(),
             true => groups.chain(metrics.flat_map(|name| [name.clone(), format!("{name}_as_of")])).collect(),
         }
+    }
+
+    /// Whether it counts people, for which sketches of them have to be merged.
+    pub fn needs_users(&self) -> bool {
+        self.metrics.iter().any(|metric| metric.bases().contains(&Base::Users))
     }
 
     /// The names that it can be ordered by, from the left.

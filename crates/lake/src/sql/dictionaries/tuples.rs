@@ -1,0 +1,239 @@
+//! Numbers for the combinations of texts that groups are told apart by.
+//!
+//! The columns of a batch have few texts each, and what they make together has a place in a table: a row costs a multiplication and
+//! an addition for each column, and one look into the table.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::common::Result;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::numbers::NULL;
+
+/// Combinations that a table is made for: four bytes each. Columns that could make more are looked up row by row.
+const PLACES_MAX: usize = 1 << 18;
+/// Tables in use at once are one a thread.
+const TABLES_MAX: usize = 16;
+/// What a combination costs besides its numbers.
+const TUPLE_BYTES: usize = 16;
+/// In a table, of a combination that was not met yet.
+const UNKNOWN: u32 = u32::MAX;
+
+/// One column of a batch.
+pub(super) enum Codes<'a> {
+    /// For each row the place of its text, and the number that each place has. A row without a text has the place after all others.
+    Dictionary { places: Vec<u32>, numbers: Arc<Vec<u32>> },
+    /// Each row by its number.
+    Numbers(&'a [u32]),
+    /// The same number in all rows.
+    Same(u32),
+}
+
+/// The combinations that one aggregate has met, numbered in the order that it met them.
+#[derive(Debug)]
+pub(super) struct Tuples {
+    width: usize,
+    known: Mutex<Known>,
+    tables: Mutex<VecDeque<Arc<Table>>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// The numbers of one combination after the other.
+    numbers: Vec<u32>,
+    /// Towards the statement's limit.
+    memory: MemoryReservation,
+}
+
+/// The numbers of the combinations of some dictionaries.
+#[derive(Debug)]
+struct Table {
+    of: Vec<Axis>,
+    tuples: Mutex<Vec<u32>>,
+}
+
+#[derive(Debug, Clone)]
+enum Axis {
+    Dictionary(Arc<Vec<u32>>),
+    Same(u32),
+}
+
+impl Axis {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Axis::Dictionary(a), Axis::Dictionary(b)) => Arc::ptr_eq(a, b),
+            (Axis::Same(a), Axis::Same(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl Codes<'_> {
+    fn axis(&self) -> Option<Axis> {
+        match self {
+            Codes::Dictionary { numbers, .. } => Some(Axis::Dictionary(numbers.clone())),
+            Codes::Same(number) => Some(Axis::Same(*number)),
+            Codes::Numbers(_) => None,
+        }
+    }
+
+    /// How many places a table needs for it.
+    fn places(&self) -> usize {
+        match self {
+            Codes::Dictionary { numbers, .. } => numbers.len() + 1,
+            Codes::Same(_) => 1,
+            Codes::Numbers(_) => usize::MAX,
+        }
+    }
+
+    fn number(&self, row: usize) -> u32 {
+        match self {
+            Codes::Dictionary { places, numbers } => numbers.get(places[row] as usize).copied().unwrap_or(NULL),
+            Codes::Numbers(numbers) => numbers[row],
+            Codes::Same(number) => *number,
+        }
+    }
+}
+
+impl Tuples {
+    pub fn new(width: usize, pool: &Arc<dyn MemoryPool>) -> Self {
+        let known = Known {
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            numbers: Vec::new(),
+            memory: MemoryConsumer::new("groups of texts").register(pool),
+        };
+        Self { width, known: Mutex::new(known), tables: Mutex::default() }
+    }
+
+    /// The number of each row's combination.
+    pub fn number(&self, columns: &[Codes<'_>], rows: usize) -> Result<Vec<u32>> {
+        let of: Option<Vec<Axis>> = columns.iter().map(Codes::axis).collect();
+        let places = columns.iter().try_fold(1_usize, |places, column| places.checked_mul(column.places()));
+        match (of, places) {
+            (Some(of), Some(places)) if places <= PLACES_MAX => self.by_table(of, places, columns, rows),
+            _ => {
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut tuple = vec![NULL; self.width];
+                (0..rows).map(|row| known.number_of_row(columns, row, &mut tuple)).collect()
+            }
+        }
+    }
+
+    fn by_table(&self, of: Vec<Axis>, places: usize, columns: &[Codes<'_>], rows: usize) -> Result<Vec<u32>> {
+        let mut numbers = vec![0_u32; rows];
+        for column in columns {
+            if let Codes::Dictionary { places, numbers: texts } = column {
+                let radix = texts.len() as u32 + 1;
+                numbers.iter_mut().zip(places).for_each(|(at, place)| *at = *at * radix + place);
+            }
+        }
+        let table = self.table(of, places);
+        let mut tuples = table.tuples.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tuple = vec![NULL; self.width];
+        for (row, number) in numbers.iter_mut().enumerate() {
+            let found = &mut tuples[*number as usize];
+            if *found == UNKNOWN {
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                *found = known.number_of_row(columns, row, &mut tuple)?;
+            }
+            *number = *found;
+        }
+        Ok(numbers)
+    }
+
+    fn table(&self, of: Vec<Axis>, places: usize) -> Arc<Table> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_of = |table: &&Arc<Table>| table.of.iter().zip(&of).all(|(a, b)| a.is(b));
+        if let Some(table) = tables.iter().find(is_of) {
+            return table.clone();
+        }
+        let table = Arc::new(Table { of, tuples: Mutex::new(vec![UNKNOWN; places]) });
+        tables.truncate(TABLES_MAX - 1);
+        tables.push_front(table.clone());
+        table
+    }
+
+    /// One number of each of the combinations that are named by theirs.
+    pub fn part(&self, tuples: &[u32], part: usize) -> Vec<u32> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = |tuple: &u32| known.numbers.get(*tuple as usize * self.width + part).copied().unwrap_or(NULL);
+        tuples.iter().map(number).collect()
+    }
+}
+
+impl Known {
+    fn number_of_row(&mut self, columns: &[Codes<'_>], row: usize, tuple: &mut [u32]) -> Result<u32> {
+        tuple.iter_mut().zip(columns).for_each(|(number, column)| *number = column.number(row));
+        let width = tuple.len();
+        let (numbers, hasher) = (&self.numbers, &self.hasher);
+        let of = |at: u32| &numbers[at as usize * width..][..width];
+        let hash = hasher.hash_one(&*tuple);
+        if let Some(found) = self.index.find(hash, |at| of(*at) == tuple) {
+            return Ok(*found);
+        }
+        self.memory.try_grow(width * size_of::<u32>() + TUPLE_BYTES)?;
+        let new = (self.numbers.len() / width) as u32;
+        self.numbers.extend_from_slice(tuple);
+        let (numbers, hasher) = (&self.numbers, &self.hasher);
+        let rehash = |at: &u32| hasher.hash_one(&numbers[*at as usize * width..][..width]);
+        self.index.insert_unique(hash, new, rehash);
+        Ok(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::execution::memory_pool::{GreedyMemoryPool, UnboundedMemoryPool};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pool() -> Arc<dyn MemoryPool> {
+        Arc::new(UnboundedMemoryPool::default())
+    }
+
+    proptest! {
+        /// Whatever the batches hold, equal rows have equal numbers, others have not, and a number gives its row back.
+        #[test]
+        fn a_number_stands_for_one_combination(
+            batches in prop::collection::vec(
+                (prop::collection::vec(1..9_u32, 1..5), 0..3_u32, prop::collection::vec((0..9_u32, 0..9_u32), 1..30)),
+                1..6,
+            ),
+        ) {
+            let tuples = Tuples::new(3, &pool());
+            let mut rows_of: Vec<(u32, [u32; 3])> = Vec::new();
+            for (texts, same, rows) in batches {
+                let numbers = Arc::new(texts);
+                let places: Vec<u32> = rows.iter().map(|(place, _)| place % (numbers.len() as u32 + 1)).collect();
+                let each: Vec<u32> = rows.iter().map(|(_, number)| *number).collect();
+                // By table where each column is a dictionary or one value, and row by row otherwise.
+                for last in [Codes::Same(same), Codes::Numbers(&each)] {
+                    let dictionary = || Codes::Dictionary { places: places.clone(), numbers: numbers.clone() };
+                    let columns = [dictionary(), dictionary(), last];
+                    let row = |at: usize| [columns[0].number(at), columns[1].number(at), columns[2].number(at)];
+                    let found = tuples.number(&columns, rows.len()).unwrap();
+                    rows_of.extend(found.into_iter().enumerate().map(|(at, number)| (number, row(at))));
+                }
+            }
+            for (number, row) in &rows_of {
+                let back: Vec<u32> = (0..3).map(|part| tuples.part(&[*number], part)[0]).collect();
+                prop_assert_eq!(&back[..], &row[..]);
+                prop_assert!(rows_of.iter().all(|(other, of)| (other == number) == (of == row)));
+            }
+        }
+    }
+
+    #[test]
+    fn combinations_count_towards_the_memory_of_a_statement() {
+        let tuples = Tuples::new(1, &(Arc::new(GreedyMemoryPool::new(50)) as Arc<dyn MemoryPool>));
+        assert_eq!(tuples.number(&[Codes::Numbers(&[7, 8, 7])], 3).unwrap(), [0, 1, 0]);
+        assert!(tuples.number(&[Codes::Numbers(&[9])], 1).is_err());
+    }
+}
