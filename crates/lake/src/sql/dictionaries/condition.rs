@@ -145,11 +145,16 @@ impl Decided {
     fn of_rows(&self, rows: &DictionaryArray<Int32Type>) -> BooleanArray {
         let keys = rows.keys();
         let (values, nulls) = (keys.values(), keys.nulls().filter(|nulls| nulls.null_count() > 0));
-        let place = |row: usize| usize::try_from(values[row]).unwrap_or_default();
         if nulls.is_none() && self.texts.null_count() == 0 {
             let holds = self.texts.values();
-            return BooleanBuffer::collect_bool(rows.len(), |row| holds.value(place(row))).into();
+            return match holds.count_set_bits() {
+                0 => BooleanBuffer::new_unset(rows.len()),
+                all if all == holds.len() => BooleanBuffer::new_set(rows.len()),
+                _ => bits_of(holds, values),
+            }
+            .into();
         }
+        let place = |row: usize| usize::try_from(values[row]).unwrap_or_default();
         let is_null = |row: usize| nulls.is_some_and(|nulls| nulls.is_null(row));
         let holds = BooleanBuffer::collect_bool(rows.len(), |row| match is_null(row) {
             true => self.null.unwrap_or_default(),
@@ -161,6 +166,25 @@ impl Decided {
         });
         BooleanArray::new(holds, Some(NullBuffer::new(is_known)))
     }
+}
+
+/// The bit of each row's text, 64 rows at a time. Where there are few texts, theirs are bits of a number too.
+fn bits_of(holds: &BooleanBuffer, rows: &[i32]) -> BooleanBuffer {
+    let words: Vec<u64> = if holds.len() <= 64 {
+        let texts = holds.set_indices().fold(0_u64, |texts, at| texts | 1 << at);
+        words_of(rows, |row| (texts >> (row & 63)) & 1)
+    } else {
+        let texts: Vec<u8> = holds.iter().map(u8::from).collect();
+        words_of(rows, |row| {
+            usize::try_from(row).ok().and_then(|row| texts.get(row)).map_or(0, |holds| u64::from(*holds))
+        })
+    };
+    BooleanBuffer::new(words.into(), 0, rows.len())
+}
+
+fn words_of(rows: &[i32], bit: impl Fn(i32) -> u64) -> Vec<u64> {
+    let word = |rows: &[i32]| rows.iter().enumerate().fold(0, |word, (at, row)| word | bit(*row) << at);
+    rows.chunks(64).map(word).collect()
 }
 
 impl PhysicalExpr for OncePerText {
@@ -206,5 +230,39 @@ impl Hash for OncePerText {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.of_text.hash(state);
         self.dictionary.hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Few texts and many, with and without rows that have none, and answers that are not known.
+        #[test]
+        fn a_row_has_what_was_decided_of_its_text(
+            texts in prop::collection::vec(prop::option::weighted(0.9, any::<bool>()), 1..100),
+            null in prop::option::of(any::<bool>()),
+            rows in prop::collection::vec(prop::option::weighted(0.9, 0..100_i32), 0..300),
+            has_nulls in any::<bool>(),
+            are_known in any::<bool>(),
+        ) {
+            let texts: Vec<Option<bool>> =
+                texts.into_iter().map(|holds| if are_known { Some(holds.unwrap_or(true)) } else { holds }).collect();
+            let count = texts.len() as i32;
+            let rows: Vec<Option<i32>> = rows
+                .into_iter()
+                .map(|row| if has_nulls { row } else { Some(row.unwrap_or(0)) })
+                .map(|row| row.map(|row| row % count))
+                .collect();
+            let values = StringArray::from_iter_values((0..count).map(|text| text.to_string()));
+            let dictionary = DictionaryArray::new(rows.iter().copied().collect(), Arc::new(values));
+            let expected: BooleanArray =
+                rows.iter().map(|row| row.map_or(null, |row| texts[row as usize])).collect();
+            let decided = Decided { texts: texts.iter().copied().collect(), null };
+            prop_assert_eq!(decided.of_rows(&dictionary), expected);
+        }
     }
 }
