@@ -8,6 +8,7 @@ mod check_attributions;
 mod compare;
 mod conversions;
 mod in_memory;
+mod indexed_files;
 mod item;
 mod life;
 mod moment;

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PrunableStatistics;
-use datafusion::common::{DFSchema, Result};
+use datafusion::common::{Column, DFSchema, Result};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
@@ -22,6 +22,10 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
+use super::indexed_files::IndexedFiles;
+use crate::attribution::ATTRIBUTIONS_LAYOUT;
+use crate::events::EVENTS_LAYOUT;
+use crate::files::FileLayout;
 use crate::table::TableVersion;
 
 #[derive(Debug)]
@@ -69,6 +73,12 @@ impl FileTable {
     }
 }
 
+/// Whether files have a Bloom filter of a column.
+fn is_looked_up(column: &&Column) -> bool {
+    let has_filter = |layout: &FileLayout| layout.looked_up.contains(&column.name.as_str());
+    [EVENTS_LAYOUT, ATTRIBUTIONS_LAYOUT].iter().any(has_filter)
+}
+
 #[async_trait]
 impl TableProvider for FileTable {
     fn schema(&self) -> SchemaRef {
@@ -102,10 +112,15 @@ impl TableProvider for FileTable {
         let url = ObjectStoreUrl::local_filesystem();
         let store = state.runtime_env().object_store(&url)?;
         let metadata_cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let mut options = state.default_table_options().parquet.clone();
+        // There is none of any other column, and to find that out takes longer than to read a few pages.
+        options.global.bloom_filter_on_read =
+            filters.iter().any(|filter| filter.column_refs().iter().any(is_looked_up));
+        let files = IndexedFiles(CachedParquetFileReaderFactory::new(store, metadata_cache));
         // Which rows match is asked of the files by the optimizer, from the filter above the scan.
         let source = ParquetSource::new(self.schema.clone())
-            .with_table_parquet_options(state.default_table_options().parquet.clone())
-            .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(store, metadata_cache)));
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(files));
         let scan = FileScanConfigBuilder::new(url, Arc::new(source))
             .with_file_groups(groups)
             .with_limit(limit)
