@@ -3,8 +3,9 @@
 //! Parquet holds such a column as a dictionary for each row group and a number for each row. The engine would put a text into every
 //! row, and hash and compare texts to filter and to group. Here a condition on one such column is decided once for each text of a
 //! dictionary (`condition`), and groups are told apart by numbers that mean the same text throughout a statement (`groups`,
-//! `numbers`, `tuples`). Nothing above the partial aggregate, or the topmost filter, sees any of it.
+//! `numbers`, `tuples`, `aggregate`). Nothing above the partial aggregate, or the topmost filter, sees any of it.
 
+mod aggregate;
 mod condition;
 mod groups;
 mod numbers;

@@ -20,6 +20,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateInputMode, PhysicalGroupBy};
 use datafusion::physical_plan::projection::ProjectionExec;
 
+use super::aggregate::TupleAggregate;
 use super::numbers::Numbers;
 use super::per_dictionary::dictionary_of;
 use super::tuples::{Codes, Tuples};
@@ -62,6 +63,12 @@ pub(super) fn by_numbers(
         .map(|filter| filter.as_ref().map(|filter| condition::once_per_text(filter, &numbered)).transpose());
     let filters = filters.collect::<Result<Vec<_>>>()?;
     let key = Key::of(groups, &input.schema(), &numbered, pool);
+    if let Some(key) = &key
+        && key.others.is_empty()
+        && TupleAggregate::can_take(aggregate)
+    {
+        return Ok(Some(Arc::new(TupleAggregate::new(aggregate, key.tuple.clone(), filters, input))));
+    }
     let made = AggregateExec::try_new(
         *aggregate.mode(),
         key.as_ref().map_or_else(|| groups.clone(), |key| PhysicalGroupBy::new_single(key.grouped())),
@@ -92,7 +99,7 @@ enum Place {
 }
 
 impl Key {
-    /// None where no text is among the columns.
+    /// None where neither a text nor a day is among the columns.
     fn of(
         groups: &PhysicalGroupBy,
         input: &Schema,
@@ -122,9 +129,11 @@ impl Key {
                 }
             }
         }
-        let has_texts = kinds.iter().any(|kind| matches!(kind, Kind::Text(_)));
+        if columns.is_empty() {
+            return None;
+        }
         let known = Arc::new(Parts { tuples: Tuples::new(kinds.len(), pool), kinds });
-        has_texts.then(|| Self { tuple: Arc::new(Tuple { columns, known }), others, places })
+        Some(Self { tuple: Arc::new(Tuple { columns, known }), others, places })
     }
 
     fn grouped(&self) -> Vec<(Arc<dyn PhysicalExpr>, String)> {
@@ -151,13 +160,28 @@ impl Key {
 
 /// What the numbers of one aggregate stand for.
 #[derive(Debug)]
-struct Parts {
-    kinds: Vec<Kind>,
+pub(super) struct Parts {
+    pub kinds: Vec<Kind>,
     tuples: Tuples,
 }
 
+impl Parts {
+    /// A column of the groups that have these numbers.
+    pub fn column(&self, part: usize, tuples: &[u32]) -> ArrayRef {
+        let numbers = self.tuples.part(tuples, part).into_iter();
+        match &self.kinds[part] {
+            Kind::Text(of_texts) => {
+                let mut texts = StringViewBuilder::with_capacity(tuples.len());
+                of_texts.each_text(numbers, |text| texts.append_option(text));
+                Arc::new(texts.finish())
+            }
+            Kind::Day => Arc::new(Date32Array::from_iter_values(numbers.map(u32::cast_signed))),
+        }
+    }
+}
+
 #[derive(Debug)]
-enum Kind {
+pub(super) enum Kind {
     Text(Numbers),
     /// Days since 1970, in the bits of an unsigned number.
     Day,
@@ -165,13 +189,14 @@ enum Kind {
 
 /// Columns as the number of what they hold together.
 #[derive(Debug)]
-struct Tuple {
+pub(super) struct Tuple {
     columns: Vec<Arc<dyn PhysicalExpr>>,
-    known: Arc<Parts>,
+    pub known: Arc<Parts>,
 }
 
-impl PhysicalExpr for Tuple {
-    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+impl Tuple {
+    /// The number of each row, and how many there are by now.
+    pub fn number(&self, batch: &RecordBatch) -> Result<(Vec<usize>, usize)> {
         let mut days = Vec::new();
         for (column, kind) in self.columns.iter().zip(&self.known.kinds) {
             days.push(match kind {
@@ -192,8 +217,14 @@ impl PhysicalExpr for Tuple {
             }),
         });
         let codes = codes.collect::<Result<Vec<_>>>()?;
-        let tuples = self.known.tuples.number(&codes, batch.num_rows())?;
-        Ok(ColumnarValue::Array(Arc::new(UInt32Array::from(tuples))))
+        self.known.tuples.number(&codes, batch.num_rows())
+    }
+}
+
+impl PhysicalExpr for Tuple {
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let (tuples, _) = self.number(batch)?;
+        Ok(ColumnarValue::Array(Arc::new(UInt32Array::from_iter_values(tuples.into_iter().map(|tuple| tuple as u32)))))
     }
 
     fn return_field(&self, _input: &Schema) -> Result<FieldRef> {
@@ -265,16 +296,7 @@ impl PhysicalExpr for PartOf {
         let tuples = self.tuple.evaluate(batch)?.into_array(batch.num_rows())?;
         let tuples = tuples.as_primitive_opt::<UInt32Type>();
         let tuples = tuples.ok_or_else(|| DataFusionError::Internal(format!("{} is no number", self.tuple)))?;
-        let numbers = self.known.tuples.part(tuples.values(), self.part);
-        let column: ArrayRef = match &self.known.kinds[self.part] {
-            Kind::Text(of_texts) => {
-                let mut texts = StringViewBuilder::with_capacity(numbers.len());
-                of_texts.each_text(numbers.into_iter(), |text| texts.append_option(text));
-                Arc::new(texts.finish())
-            }
-            Kind::Day => Arc::new(Date32Array::from_iter_values(numbers.into_iter().map(u32::cast_signed))),
-        };
-        Ok(ColumnarValue::Array(column))
+        Ok(ColumnarValue::Array(self.known.column(self.part, tuples.values())))
     }
 
     fn return_field(&self, _input: &Schema) -> Result<FieldRef> {

@@ -111,38 +111,42 @@ impl Tuples {
         Self { width, known: Mutex::new(known), tables: Mutex::default() }
     }
 
-    /// The number of each row's combination.
-    pub fn number(&self, columns: &[Codes<'_>], rows: usize) -> Result<Vec<u32>> {
+    /// The number of each row's combination, and how many there are by now.
+    pub fn number(&self, columns: &[Codes<'_>], rows: usize) -> Result<(Vec<usize>, usize)> {
         let of: Option<Vec<Axis>> = columns.iter().map(Codes::axis).collect();
         let places = columns.iter().try_fold(1_usize, |places, column| places.checked_mul(column.places()));
-        match (of, places) {
-            (Some(of), Some(places)) if places <= PLACES_MAX => self.by_table(of, places, columns, rows),
+        let numbers = match (of, places) {
+            (Some(of), Some(places)) if places <= PLACES_MAX => self.by_table(of, places, columns, rows)?,
             _ => {
                 let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut tuple = vec![NULL; self.width];
-                (0..rows).map(|row| known.number_of_row(columns, row, &mut tuple)).collect()
+                let number = |row| known.number_of_row(columns, row, &mut tuple).map(|number| number as usize);
+                (0..rows).map(number).collect::<Result<_>>()?
             }
-        }
+        };
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((numbers, known.numbers.len() / self.width))
     }
 
-    fn by_table(&self, of: Vec<Axis>, places: usize, columns: &[Codes<'_>], rows: usize) -> Result<Vec<u32>> {
-        let mut numbers = vec![0_u32; rows];
+    fn by_table(&self, of: Vec<Axis>, places: usize, columns: &[Codes<'_>], rows: usize) -> Result<Vec<usize>> {
+        let mut at = vec![0_u32; rows];
         for column in columns {
-            if let Codes::Dictionary { places, numbers: texts } = column {
-                let radix = texts.len() as u32 + 1;
-                numbers.iter_mut().zip(places).for_each(|(at, place)| *at = *at * radix + place);
+            if let Codes::Dictionary { places, numbers } = column {
+                let radix = numbers.len() as u32 + 1;
+                at.iter_mut().zip(places).for_each(|(at, place)| *at = *at * radix + place);
             }
         }
         let table = self.table(of, places);
         let mut tuples = table.tuples.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tuple = vec![NULL; self.width];
-        for (row, number) in numbers.iter_mut().enumerate() {
-            let found = &mut tuples[*number as usize];
+        let mut numbers = Vec::with_capacity(rows);
+        for (row, at) in at.into_iter().enumerate() {
+            let found = &mut tuples[at as usize];
             if *found == UNKNOWN {
                 let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
                 *found = known.number_of_row(columns, row, &mut tuple)?;
             }
-            *number = *found;
+            numbers.push(*found as usize);
         }
         Ok(numbers)
     }
@@ -208,7 +212,7 @@ mod tests {
             ),
         ) {
             let tuples = Tuples::new(3, &pool());
-            let mut rows_of: Vec<(u32, [u32; 3])> = Vec::new();
+            let mut rows_of: Vec<(usize, [u32; 3])> = Vec::new();
             for (texts, same, rows) in batches {
                 let numbers = Arc::new(texts);
                 let places: Vec<u32> = rows.iter().map(|(place, _)| place % (numbers.len() as u32 + 1)).collect();
@@ -218,12 +222,13 @@ mod tests {
                     let dictionary = || Codes::Dictionary { places: places.clone(), numbers: numbers.clone() };
                     let columns = [dictionary(), dictionary(), last];
                     let row = |at: usize| [columns[0].number(at), columns[1].number(at), columns[2].number(at)];
-                    let found = tuples.number(&columns, rows.len()).unwrap();
+                    let (found, known) = tuples.number(&columns, rows.len()).unwrap();
+                    prop_assert!(found.iter().all(|number| *number < known));
                     rows_of.extend(found.into_iter().enumerate().map(|(at, number)| (number, row(at))));
                 }
             }
             for (number, row) in &rows_of {
-                let back: Vec<u32> = (0..3).map(|part| tuples.part(&[*number], part)[0]).collect();
+                let back: Vec<u32> = (0..3).map(|part| tuples.part(&[*number as u32], part)[0]).collect();
                 prop_assert_eq!(&back[..], &row[..]);
                 prop_assert!(rows_of.iter().all(|(other, of)| (other == number) == (of == row)));
             }
@@ -233,7 +238,7 @@ mod tests {
     #[test]
     fn combinations_count_towards_the_memory_of_a_statement() {
         let tuples = Tuples::new(1, &(Arc::new(GreedyMemoryPool::new(50)) as Arc<dyn MemoryPool>));
-        assert_eq!(tuples.number(&[Codes::Numbers(&[7, 8, 7])], 3).unwrap(), [0, 1, 0]);
+        assert_eq!(tuples.number(&[Codes::Numbers(&[7, 8, 7])], 3).unwrap(), (vec![0, 1, 0], 2));
         assert!(tuples.number(&[Codes::Numbers(&[9])], 1).is_err());
     }
 }

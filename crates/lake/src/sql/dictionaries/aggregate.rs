@@ -1,0 +1,211 @@
+//! A first aggregate whose groups are numbers already: what the engine would look up in a hash table for each row is the place of
+//! its sums.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, AggregateOutputMode};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::groups::{Parts, Tuple};
+
+/// Gives what an aggregate gives whose groups are a tuple and nothing else.
+#[derive(Debug, Clone)]
+pub(super) struct TupleAggregate {
+    mode: AggregateMode,
+    tuple: Arc<Tuple>,
+    functions: Vec<Arc<AggregateFunctionExpr>>,
+    filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    input: Arc<dyn ExecutionPlan>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl TupleAggregate {
+    /// Whether all that an aggregate computes can be kept by group.
+    pub fn can_take(aggregate: &AggregateExec) -> bool {
+        let is_kept = |function: &Arc<AggregateFunctionExpr>| {
+            function.groups_accumulator_supported() && function.order_bys().is_empty()
+        };
+        aggregate.aggr_expr().iter().all(is_kept)
+    }
+
+    pub fn new(
+        aggregate: &AggregateExec,
+        tuple: Arc<Tuple>,
+        filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+        input: Arc<dyn ExecutionPlan>,
+    ) -> Self {
+        let schema = aggregate.schema();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema.clone()),
+            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        let (mode, functions) = (*aggregate.mode(), aggregate.aggr_expr().to_vec());
+        Self { mode, tuple, functions, filters, input, schema, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for TupleAggregate {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let functions: Vec<_> = self.functions.iter().map(|function| function.name()).collect();
+        write!(f, "TupleAggregate: mode={:?}, gby=[{}], aggr=[{}]", self.mode, self.tuple, functions.join(", "))
+    }
+}
+
+impl ExecutionPlan for TupleAggregate {
+    fn name(&self) -> &'static str {
+        "TupleAggregate"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        let tuple: Arc<dyn PhysicalExpr> = self.tuple.clone();
+        let arguments = self.functions.iter().flat_map(|function| function.expressions());
+        for expression in std::iter::once(tuple).chain(self.filters.iter().flatten().cloned()).chain(arguments) {
+            if visit(&expression)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(input) = children.pop() else { return Ok(self) };
+        Ok(Arc::new(Self { input, ..Self::clone(&self) }))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let mut input = self.input.execute(partition, context.clone())?;
+        let rows_max = context.session_config().batch_size();
+        let memory = MemoryConsumer::new("sums of groups").register(context.memory_pool());
+        let mut sums = Sums::new(self, memory)?;
+        let (tuple, schema, mode) = (self.tuple.clone(), self.schema.clone(), self.mode);
+        let summed = async move {
+            while let Some(batch) = input.next().await {
+                sums.add(&tuple, &batch?)?;
+            }
+            let all = sums.finish(&tuple.known, mode, &schema)?;
+            let starts = (0..all.num_rows()).step_by(rows_max.max(1));
+            let batches: Vec<_> =
+                starts.map(|start| Ok(all.slice(start, rows_max.min(all.num_rows() - start)))).collect();
+            Ok::<_, DataFusionError>(stream::iter(batches))
+        };
+        let batches = stream::once(summed).try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
+    }
+}
+
+/// The sums of each group, in one partition of the input.
+struct Sums {
+    functions: Vec<Function>,
+    /// Which groups this partition has met. Others may have met more by now, which are theirs to tell.
+    is_met: Vec<bool>,
+    memory: MemoryReservation,
+}
+
+struct Function {
+    sums: Box<dyn GroupsAccumulator>,
+    arguments: Vec<Arc<dyn PhysicalExpr>>,
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    /// Of an argument that is the same in all rows, as for `count(*)`, what was made of it for an earlier batch.
+    constant: Option<ArrayRef>,
+}
+
+impl Sums {
+    fn new(aggregate: &TupleAggregate, memory: MemoryReservation) -> Result<Self> {
+        let functions = aggregate.functions.iter().zip(&aggregate.filters).map(|(function, filter)| {
+            let sums = function.create_groups_accumulator()?;
+            Ok(Function { sums, arguments: function.expressions(), filter: filter.clone(), constant: None })
+        });
+        Ok(Self { functions: functions.collect::<Result<_>>()?, is_met: Vec::new(), memory })
+    }
+
+    fn add(&mut self, tuple: &Tuple, batch: &RecordBatch) -> Result<()> {
+        let (places, groups) = tuple.number(batch)?;
+        self.is_met.resize(groups, false);
+        places.iter().for_each(|place| self.is_met[*place] = true);
+        for function in &mut self.functions {
+            function.add(batch, &places, groups)?;
+        }
+        self.memory.try_resize(self.functions.iter().map(|function| function.sums.size()).sum())
+    }
+
+    /// What each of the groups comes to that were met here.
+    fn finish(mut self, known: &Parts, mode: AggregateMode, schema: &SchemaRef) -> Result<RecordBatch> {
+        if self.is_met.is_empty() {
+            return Ok(RecordBatch::new_empty(schema.clone()));
+        }
+        let met: Vec<u32> = (0..).zip(&self.is_met).filter(|(_, is_met)| **is_met).map(|(group, _)| group).collect();
+        let mut columns: Vec<ArrayRef> = (0..known.kinds.len()).map(|part| known.column(part, &met)).collect();
+        let is_met = BooleanArray::from(self.is_met);
+        for function in &mut self.functions {
+            let sums = match mode.output_mode() {
+                AggregateOutputMode::Partial => function.sums.state(EmitTo::All)?,
+                AggregateOutputMode::Final => vec![function.sums.evaluate(EmitTo::All)?],
+            };
+            for column in sums {
+                columns.push(filter(&column, &is_met)?);
+            }
+        }
+        Ok(RecordBatch::try_new(schema.clone(), columns)?)
+    }
+}
+
+impl Function {
+    fn add(&mut self, batch: &RecordBatch, places: &[usize], groups: usize) -> Result<()> {
+        let rows = batch.num_rows();
+        let mut values = Vec::with_capacity(self.arguments.len());
+        for argument in &self.arguments {
+            values.push(match &self.constant {
+                Some(made) if argument.is::<Literal>() && made.len() >= rows => made.slice(0, rows),
+                _ => argument.evaluate(batch)?.into_array(rows)?,
+            });
+        }
+        if let ([argument], [value]) = (&self.arguments[..], &values[..])
+            && argument.is::<Literal>()
+            && self.constant.as_ref().is_none_or(|made| made.len() < rows)
+        {
+            self.constant = Some(value.clone());
+        }
+        let filter: Option<BooleanArray> = match &self.filter {
+            None => None,
+            Some(filter) => {
+                let kept = filter.evaluate(batch)?.into_array(rows)?;
+                let kept = kept.as_boolean_opt().cloned();
+                Some(kept.ok_or_else(|| DataFusionError::Internal(format!("{filter} is no condition")))?)
+            }
+        };
+        self.sums.update_batch(&values, places, filter.as_ref(), groups)
+    }
+}
