@@ -40,13 +40,8 @@ pub(super) struct Dictionaries {
 }
 
 impl PhysicalOptimizerRule for Dictionaries {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        if let Some(better) = self.over_dictionaries(&plan)? {
-            return Ok(better);
-        }
-        let children = plan.children().into_iter().map(|child| self.optimize(child.clone(), config));
-        let children = children.collect::<Result<Vec<_>>>()?;
-        replace_children_if_necessary(plan, children)
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        self.rewrite(plan)
     }
 
     fn name(&self) -> &'static str {
@@ -59,6 +54,15 @@ impl PhysicalOptimizerRule for Dictionaries {
 }
 
 impl Dictionaries {
+    fn rewrite(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(better) = self.over_dictionaries(&plan)? {
+            return Ok(better);
+        }
+        let children = plan.children().into_iter().map(|child| self.rewrite(child.clone()));
+        let children = children.collect::<Result<Vec<_>>>()?;
+        replace_children_if_necessary(plan, children)
+    }
+
     /// The same rows by way of dictionaries, where something is gained by them.
     fn over_dictionaries(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
@@ -67,7 +71,7 @@ impl Dictionaries {
         if plan.is::<FilterExec>()
             && let Some(passed) = pass(plan, &BTreeSet::new())?
         {
-            return passed.as_texts(|_| true).map(Some);
+            return passed.with_texts(|_| true).map(Some);
         }
         Ok(None)
     }
@@ -81,7 +85,7 @@ struct Passed {
 
 impl Passed {
     /// The plan with some of its dictionaries as texts again.
-    fn as_texts(self, which: impl Fn(usize) -> bool) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_texts(self, which: impl Fn(usize) -> bool) -> Result<Arc<dyn ExecutionPlan>> {
         let shown: BTreeSet<usize> = self.dictionaries.iter().copied().filter(|at| which(*at)).collect();
         if shown.is_empty() {
             return Ok(self.plan);

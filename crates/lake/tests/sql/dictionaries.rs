@@ -18,8 +18,8 @@ fn event(offset: u64) -> Judged {
     event.ad_id = format!("an ad whose name is longer than a view holds {}", offset % 11);
     event.country = [Country::parse("DE"), None, Country::parse("US"), Country::parse("JP")][(offset % 4) as usize];
     event.region = Region::of(event.country);
-    event.variant = (offset % 3 != 0).then(|| format!("variant {}", offset / 50));
-    event.user_agent = (offset % 5 != 0).then(|| format!("Browser/{} Word", offset % 13));
+    event.variant = (!offset.is_multiple_of(3)).then(|| format!("variant {}", offset / 50));
+    event.user_agent = (!offset.is_multiple_of(5)).then(|| format!("Browser/{} Word", offset % 13));
     row.verdict = match offset % 6 {
         0 => Verdict::Not(Reason::DeclaredBot),
         1 => Verdict::Not(Reason::RateLimited),

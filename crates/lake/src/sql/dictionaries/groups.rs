@@ -55,7 +55,7 @@ pub(super) fn by_numbers(
     let shown: BTreeSet<usize> =
         arguments.chain(others).flat_map(|used| collect_columns(&used)).map(|column| column.index()).collect();
     let numbered: BTreeSet<usize> = dictionaries.difference(&shown).copied().collect();
-    let input = Passed { plan, dictionaries }.as_texts(|at| shown.contains(&at))?;
+    let input = Passed { plan, dictionaries }.with_texts(|at| shown.contains(&at))?;
 
     let filters = aggregate
         .filter_expr()

@@ -181,7 +181,7 @@ impl Known {
         if let Some(found) = self.index.find(hash, |at| of(*at) == tuple) {
             return Ok(*found);
         }
-        self.memory.try_grow(width * size_of::<u32>() + TUPLE_BYTES)?;
+        self.memory.try_grow(size_of_val(tuple) + TUPLE_BYTES)?;
         let new = (self.numbers.len() / width) as u32;
         self.numbers.extend_from_slice(tuple);
         let (numbers, hasher) = (&self.numbers, &self.hasher);
