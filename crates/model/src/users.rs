@@ -16,7 +16,7 @@ pub struct Users {
     /// Whether the union is known to hold registers, and no list of users any more.
     has_registers: bool,
     /// The greatest of each register over sketches that are not in the union yet. The library sums up all registers after each
-    /// sketch that it takes in, which takes many times as long as the registers themselves, and only the last sum is asked for.
+    /// sketch that it takes in, and only the last sum is asked for.
     ahead: Option<Box<[u8; REGISTERS]>>,
 }
 
