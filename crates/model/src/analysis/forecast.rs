@@ -1,5 +1,6 @@
-//! What a series comes to if it goes on as it did: exponential smoothing with a damped trend and an additive season,
-//! ETS(A,Ad,A) of Hyndman, Koehler, Ord and Snyder (2008), "Forecasting with Exponential Smoothing".
+//! What a series comes to if it goes on as it did. Its season is told apart by STL (Cleveland, Cleveland, McRae and Terpenning, 1990,
+//! "STL: A Seasonal-Trend Decomposition Procedure Based on Loess"); what is left goes on by exponential smoothing with a damped trend,
+//! ETS(A,Ad,N) of Hyndman, Koehler, Ord and Snyder (2008), "Forecasting with Exponential Smoothing".
 
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, Normal};
@@ -7,9 +8,12 @@ use statrs::distribution::{ContinuousCDF, Normal};
 /// A trend does not go on for ever.
 const DAMPING: f64 = 0.98;
 /// Weights of the newest error that are tried; those that would have been least wrong by one step are kept.
-const LEVELS: [f64; 5] = [0.05, 0.2, 0.4, 0.6, 0.8];
+const LEVELS: [f64; 6] = [0.02, 0.05, 0.2, 0.4, 0.6, 0.8];
 const TRENDS: [f64; 3] = [0.0, 0.02, 0.1];
-const SEASONS: [f64; 3] = [0.02, 0.1, 0.3];
+/// So many seasons shape the one that is told: a season changes slowly.
+const SEASONS_SMOOTHED: usize = 11;
+/// Level, trend, and the two weights, of which one says little without the other.
+const PARAMETERS: usize = 3;
 /// Fewer points say nothing.
 const POINTS_MIN: usize = 6;
 
@@ -57,14 +61,15 @@ pub fn forecast(history: &[f64], season: Option<usize>, horizon: usize, confiden
         .collect();
     let mape = (!errors.is_empty()).then(|| errors.iter().sum::<f64>() / errors.len() as f64);
     let backtest =
-        Backtest { method: "ETS(A,Ad,A)", points: held_out, mape, coverage: within as f64 / held_out as f64 };
+        Backtest { method: "STL, ETS(A,Ad,N)", points: held_out, mape, coverage: within as f64 / held_out as f64 };
     let season_length = (model.season.len() > 1).then_some(model.season.len());
     Some(Forecast { expected: model.ahead(horizon, confidence), trend: model.trend, season_length, backtest })
 }
 
 #[derive(Debug, Clone)]
 struct Model {
-    weights: [f64; 3],
+    /// Of the newest error, in level and trend.
+    weights: [f64; 2],
     level: f64,
     trend: f64,
     /// One entry of zero where there is none. The next point's is first.
@@ -79,49 +84,42 @@ impl Model {
         if history.len() < POINTS_MIN {
             return None;
         }
-        // Two whole seasons, to tell a season from a trend.
-        let season = season.filter(|length| history.len() >= 2 * length);
-        let gammas: &[f64] = if season.is_some() { &SEASONS } else { &[0.0] };
-        let tried = LEVELS.iter().flat_map(|alpha| {
-            TRENDS.iter().flat_map(move |beta| gammas.iter().map(move |gamma| [*alpha, *beta, *gamma]))
-        });
-        tried
-            .map(|weights| Self::run(history, season.unwrap_or(1), weights))
-            .min_by(|a, b| a.error_variance.total_cmp(&b.error_variance))
+        let (rest, season) = without_season(history, season);
+        let floor = if history.iter().all(|point| *point >= 0.0) { 0.0 } else { f64::NEG_INFINITY };
+        let tried = LEVELS.iter().flat_map(|alpha| TRENDS.iter().map(move |beta| [*alpha, *beta]));
+        let model = tried.map(|weights| Self::run(&rest, season.len(), weights));
+        let best = model.min_by(|a, b| a.error_variance.total_cmp(&b.error_variance))?;
+        Some(Self { season, floor, ..best })
     }
 
-    fn run(history: &[f64], length: usize, weights: [f64; 3]) -> Self {
-        let mean = |points: &[f64]| points.iter().sum::<f64>() / points.len() as f64;
-        let first = mean(&history[..length]);
-        let trend = if length > 1 { (mean(&history[length..2 * length]) - first) / length as f64 } else { 0.0 };
-        let season = history[..length].iter().map(|point| if length > 1 { point - first } else { 0.0 }).collect();
-        let floor = if history.iter().all(|point| *point >= 0.0) { 0.0 } else { f64::NEG_INFINITY };
-        let mut model = Self { weights, level: first, trend, season, error_variance: 0.0, floor };
-        let [alpha, beta, gamma] = weights;
-        let told = &history[length..];
-        for point in told {
-            let slope = DAMPING * model.trend;
-            let error = point - (model.level + slope + model.season[0]);
-            model.level += slope + alpha * error;
-            model.trend = slope + beta * error;
-            model.season[0] += gamma * error;
-            model.season.rotate_left(1);
-            model.error_variance += error * error / told.len() as f64;
+    /// Over what is left without the season, of which so many points are alike but for noise and trend.
+    fn run(rest: &[f64], season_length: usize, weights: [f64; 2]) -> Self {
+        let first = &rest[..season_length];
+        let [alpha, beta] = weights;
+        let (mut level, mut trend, mut squares) = (first.iter().sum::<f64>() / first.len() as f64, 0.0, 0.0);
+        for point in rest {
+            let slope = DAMPING * trend;
+            let error = point - (level + slope);
+            level += slope + alpha * error;
+            trend = slope + beta * error;
+            squares += error * error;
         }
-        model
+        // What was fitted to the points made their errors smaller than those to come.
+        let fitted = PARAMETERS + season_length - 1;
+        let error_variance = squares / (rest.len().saturating_sub(fitted) as f64).max(rest.len() as f64 / 4.0);
+        Self { weights, level, trend, season: Vec::new(), error_variance, floor: f64::NEG_INFINITY }
     }
 
     /// With the variance of each step by the model's own formula (chapter 6.3).
     fn ahead(&self, horizon: usize, confidence: f64) -> Vec<Expected> {
         let critical = Normal::standard().inverse_cdf(0.5 + confidence / 2.0);
-        let [alpha, beta, gamma] = self.weights;
+        let [alpha, beta] = self.weights;
         let (mut slopes, mut spread) = (0.0, 1.0);
         let step = |step: usize| {
             slopes += DAMPING.powi(i32::try_from(step).unwrap_or(i32::MAX));
             let value = self.level + slopes * self.trend + self.season[(step - 1) % self.season.len()];
             let half = critical * (self.error_variance * spread).sqrt();
-            let of_season = if step.is_multiple_of(self.season.len()) { gamma } else { 0.0 };
-            spread += (alpha + beta * slopes + of_season).powi(2);
+            spread += (alpha + beta * slopes).powi(2);
             Expected {
                 value: value.max(self.floor),
                 low: (value - half).max(self.floor),
@@ -130,6 +128,17 @@ impl Model {
         };
         (1..=horizon).map(step).collect()
     }
+}
+
+/// The history without its season, and the season as it was last. Two whole seasons are needed, to tell a season from a trend.
+fn without_season(history: &[f64], length: Option<usize>) -> (Vec<f64>, Vec<f64>) {
+    let fit = |length| stlrs::params().seasonal_length(SEASONS_SMOOTHED).fit(history, length).ok();
+    let Some((length, fit)) = length.and_then(|length| Some((length, fit(length)?))) else {
+        return (history.to_vec(), vec![0.0]);
+    };
+    let season = fit.seasonal();
+    let rest = history.iter().zip(season).map(|(point, season)| point - season).collect();
+    (rest, season[season.len() - length..].to_vec())
 }
 
 #[cfg(test)]
@@ -146,6 +155,25 @@ mod tests {
             assert!((expected.value - known).abs() < 0.5, "{expected:?} is not {known}");
         }
         assert!(told.backtest.mape.unwrap() < 0.01 && told.backtest.coverage == 1.0, "{:?}", told.backtest);
+    }
+
+    #[test]
+    fn growth_within_a_day_is_no_part_of_the_day() {
+        // What is damped lags behind a straight line, more with each step.
+        let history: Vec<f64> = (0..168).map(f64::from).collect();
+        let told = forecast(&history, Some(24), 24, 0.95).unwrap();
+        for (expected, known) in told.expected.iter().zip(168..) {
+            assert!((expected.value - f64::from(known)).abs() < 12.0, "{expected:?} is not {known}");
+        }
+    }
+
+    #[test]
+    fn one_odd_day_does_not_come_again_with_each_day() {
+        // Ten days alike, of which the first has a campaign at noon.
+        let mut history: Vec<f64> = (0..240).map(|hour| if hour % 24 < 8 { 10.0 } else { 100.0 }).collect();
+        history[12] = 1_000.0;
+        let told = forecast(&history, Some(24), 24, 0.95).unwrap();
+        assert!(told.expected[12].value < 150.0, "{:?}", told.expected[12]);
     }
 
     #[test]

@@ -60,7 +60,7 @@ const ANALYSES: [AnalysisEntry; 9] = [
     AnalysisEntry {
         name: "forecast",
         answers: "what a sum comes to in the next hours, days or weeks, with an interval and a backtest",
-        definition: "ETS(A,Ad,A) (Hyndman et al. 2008)",
+        definition: "season by STL (Cleveland et al. 1990), the rest by ETS(A,Ad,N) (Hyndman et al. 2008)",
     },
     AnalysisEntry {
         name: "funnel",
