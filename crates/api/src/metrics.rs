@@ -10,6 +10,7 @@ pub struct ApiMetrics {
     pub(crate) report_seconds: Histogram,
     pub(crate) failures: Counter,
     pub(crate) waiting: Gauge,
+    pub(crate) catching_up: Gauge,
     pub(crate) cache_hits: Counter,
     pub(crate) shared_hits: Counter,
     pub(crate) cache_bytes: Gauge,
@@ -23,6 +24,7 @@ impl ApiMetrics {
             report_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             failures: Counter::default(),
             waiting: Gauge::default(),
+            catching_up: Gauge::default(),
             cache_hits: Counter::default(),
             shared_hits: Counter::default(),
             cache_bytes: Gauge::default(),
@@ -37,6 +39,8 @@ impl ApiMetrics {
         let bytes = metrics.cache_bytes.clone();
         registry.register_with_unit("cache", "Memory of answers that are kept", Unit::Bytes, bytes);
         registry.register("waiting", "Questions that wait for their turn", metrics.waiting.clone());
+        let catching_up = metrics.catching_up.clone();
+        registry.register("catching_up", "Questions that wait for what is acknowledged to be counted", catching_up);
         registry.register_with_unit(
             "sql",
             "Time until the first rows of a statement's answer",
@@ -49,5 +53,21 @@ impl ApiMetrics {
             metrics.sql_failures.clone(),
         );
         metrics
+    }
+}
+
+/// One that waits, also when it goes away before its turn.
+pub(crate) struct Counted<'a>(&'a Gauge);
+
+impl<'a> Counted<'a> {
+    pub fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

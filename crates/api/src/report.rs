@@ -15,6 +15,7 @@ use tally_model::report::{Answer, Catalog, Consistency, Report, ReportRequest};
 
 use crate::cache::AnswerKey;
 use crate::extract::{Parameters, Question, from_json};
+use crate::metrics::Counted;
 use crate::openapi::{Problems, ReportAnswer};
 use crate::{Api, ApiError, Freshness, Moment, Problem};
 
@@ -112,6 +113,7 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let report = Report::try_from(request)?;
     if report.consistency == Consistency::Acknowledged {
+        let _waiting = Counted::new(&api.metrics.catching_up);
         let caught_up = tokio::time::timeout(CATCH_UP_WAIT, api.query.catch_up()).await;
         caught_up.map_err(|_| ApiError::CatchingUp { waited: CATCH_UP_WAIT })??;
     }

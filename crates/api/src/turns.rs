@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::ApiError;
+use crate::metrics::Counted;
 
 /// What a question takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,22 +62,6 @@ impl Turns {
         let _counted = Counted::new(&self.waiting);
         let turn = tokio::time::timeout(line.wait, line.running.acquire()).await;
         turn.map_err(|_| ApiError::Busy)?.map_err(|_| ApiError::Busy)
-    }
-}
-
-/// One that waits, also when it goes away before its turn.
-struct Counted<'a>(&'a Gauge);
-
-impl<'a> Counted<'a> {
-    fn new(gauge: &'a Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 
