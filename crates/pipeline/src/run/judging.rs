@@ -16,6 +16,8 @@ use crate::{
 };
 
 const READ_RECORDS: usize = 8_192;
+/// Whoever gets fewer than so many at once is level with the journal.
+const FEW_RECORDS: usize = READ_RECORDS / 8;
 /// Bytes of records in a batch, which take about five times that in memory until they are committed.
 const BATCH_BYTES_MAX: usize = 96 << 20;
 /// Days times regions in a batch: each is a file of its own in the commit. Overshot by one read at most.
@@ -52,6 +54,8 @@ pub struct Judging<R> {
     watermark_us: i64,
     horizon: Horizon,
     open: OpenBatch<R>,
+    /// Whether the last read gave few records, and left nothing else to do.
+    is_idle: bool,
     /// Why nothing follows what was given.
     ended: Option<PipelineError>,
 }
@@ -116,6 +120,7 @@ impl<R: Rows> Judging<R> {
             open: OpenBatch::from(position.clone()),
             position,
             watermark_us: 0,
+            is_idle: false,
             ended: None,
         })
     }
@@ -147,9 +152,15 @@ impl<R: Rows> Judging<R> {
         Ok(is_due.then(|| self.close_batch()))
     }
 
+    /// Whether more records would be worth a moment's wait.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_idle
+    }
+
     fn read(&mut self, wait: Duration) -> Result<(), PipelineError> {
         let room = self.settings.commit_events_max.saturating_sub(self.open.batch.events()).min(READ_RECORDS);
         let records = self.reader.read(room, wait)?;
+        let read_few = records.len() < FEW_RECORDS;
         let mut readable = Vec::with_capacity(records.len());
         for record in &records {
             match read_record(&record.bytes, &mut self.agents) {
@@ -162,7 +173,8 @@ impl<R: Rows> Judging<R> {
             }
         }
         self.judge_all(readable)?;
-        self.memory.dedup.keep_up(&self.position);
+        let keeps_up = self.memory.dedup.keep_up(&self.position);
+        self.is_idle = read_few && !keeps_up;
         Ok(())
     }
 
