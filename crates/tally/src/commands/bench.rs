@@ -5,6 +5,7 @@ mod capture;
 mod child;
 mod cpu;
 mod empty_server;
+mod growth;
 mod http;
 mod live;
 mod load;
@@ -45,5 +46,7 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
 
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let upper = values.len() / 2;
+    let lower = values.len().saturating_sub(1) / 2;
+    values.get(lower).zip(values.get(upper)).map_or(f64::NAN, |(low, high)| f64::midpoint(*low, *high))
 }

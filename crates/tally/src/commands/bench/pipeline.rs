@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tally_traffic::{Plan, SendOptions, Truth, progress_bar, send, write_to};
 
 use super::child::{ServerProcess, folder_bytes};
+use super::growth::Growth;
 use super::median;
 use crate::commands::query::grouped;
 use crate::commands::say;
@@ -32,10 +33,18 @@ async fn measure(events: u64, concurrency: u16, file: &std::path::Path) -> Resul
     let cpu_before = server.cpu_seconds()?;
     let options = SendOptions { concurrency, ..SendOptions::to(server.url().parse()?) };
     let started = Instant::now();
-    let sent = send(&[file.to_owned()], &options, &progress_bar()).await?;
-    let acknowledged = started.elapsed();
-    ensure!(sent.accepted == events, "{} of {events} events were accepted", sent.accepted);
-    wait_until_counted(&server, events).await?;
+    let mut growth = Growth::default();
+    let work = async {
+        let sent = send(&[file.to_owned()], &options, &progress_bar()).await?;
+        let acknowledged = started.elapsed();
+        ensure!(sent.accepted == events, "{} of {events} events were accepted", sent.accepted);
+        wait_until_counted(&server, events).await?;
+        anyhow::Ok(acknowledged)
+    };
+    let acknowledged = tokio::select! {
+        done = work => done?,
+        Err(error) = growth.watch(&server) => return Err(error.context("the server cannot be watched")),
+    };
     let queryable = started.elapsed();
     let cpu = server.cpu_seconds()? - cpu_before;
     ensure_equal(&server, &truth).await?;
@@ -61,6 +70,7 @@ async fn measure(events: u64, concurrency: u16, file: &std::path::Path) -> Resul
         "to a report       {:>12.1} s from answer to figure (median of {PROBES} single clicks)",
         visibility(&server).await?
     ));
+    growth.tell();
     Ok(())
 }
 
