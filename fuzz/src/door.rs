@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Method, Request, header};
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, LimitSettings, Limits, router};
+use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, Front, HashKey, LimitSettings, Limits};
 use tally_journal::{Journal, MemoryJournal};
 use tally_model::{Event, ManualClock, SeededEntropy, decode_record, encode_record, partition_of};
 use tower::ServiceExt;
@@ -78,13 +78,13 @@ pub fn send(request: Builder, peer: &str, body: Vec<u8>) -> Answer {
     let peer: SocketAddr = peer.parse().expect("an address of ours");
     request.extensions_mut().insert(ConnectInfo(peer));
     let has_body = request.method() != Method::HEAD;
-    let answer = runtime::block_on(answer(router(Arc::new(capture)), request, &journal));
+    let answer = runtime::block_on(answer(Front::new(Arc::new(capture)), request, &journal));
     check_form(&answer, has_body);
     answer
 }
 
-async fn answer(router: axum::Router, request: Request<Body>, journal: &MemoryJournal) -> Answer {
-    let Ok(response) = router.oneshot(request).await;
+async fn answer(front: Front, request: Request<Body>, journal: &MemoryJournal) -> Answer {
+    let Ok(response) = front.oneshot(request).await;
     let (parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.expect("a body in memory is whole");
     let mut reader = journal.reader(&journal.start()).expect("the start can be read from");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use prometheus_client::registry::Registry;
-use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, LimitSettings, Limits, router};
+use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, Front, HashKey, LimitSettings, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
 use tally_model::{Positions, SystemClock, SystemEntropy};
 use tower::ServiceExt;
@@ -83,7 +83,7 @@ fn cpu_seconds() -> f64 {
 
 async fn post(capture: &Arc<Capture>, encoding: &'static str, body: Vec<u8>) {
     let request = Request::post("/v1/events/batch").header(header::CONTENT_ENCODING, encoding);
-    let answer = router(Arc::clone(capture)).oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    let answer = Front::new(Arc::clone(capture)).oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
     assert_eq!(answer.status(), StatusCode::ACCEPTED);
 }
 

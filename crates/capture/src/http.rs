@@ -6,13 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
 use serde::Serialize;
 use tally_model::{EventId, Kind};
 use utoipa::ToSchema;
@@ -26,10 +23,8 @@ use crate::limits::Caller;
 use crate::macros;
 use crate::openapi::{self, BodyRefusals, InAddress, Refusals};
 use crate::parse::{self, EventBuilder, FreshEvent, Items, Stamp};
-use crate::postback::postback;
 use crate::redirect::Link;
 use crate::shed::kinds_in;
-use crate::tag;
 
 /// How long a person waits for our disk before going on. Longer is felt as a broken link.
 const REDIRECT_WAIT: Duration = Duration::from_millis(250);
@@ -42,54 +37,6 @@ const PARSED_IN_PLACE_BYTES_MAX: usize = 16 << 10;
 /// One transparent pixel.
 const GIF: &[u8; 43] =
     b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
-
-/// The ingest endpoints. Serve it with the peer's address (`ConnectInfo<SocketAddr>`); without, it is taken for loopback.
-pub fn router(capture: Arc<Capture>) -> Router {
-    let routes = [
-        ("/v1/events", "events", post(one)),
-        ("/v1/events/batch", "batch", post(batch)),
-        ("/v1/click", "click", get(click)),
-        ("/v1/pixel.gif", "pixel", get(pixel)),
-        ("/v1/postback", "postback", get(postback).post(postback)),
-    ];
-    let mut router = Router::new();
-    for (path, endpoint, methods) in routes {
-        router = router.route(path, for_tags(methods, endpoint, Arc::clone(&capture)));
-    }
-    for (path, methods) in tag::routes() {
-        router = router.route(path, for_tags(methods, "tag", Arc::clone(&capture)));
-    }
-    router.with_state(capture)
-}
-
-/// What all endpoints share: any page may call them, wrong methods get a problem, and every answer is counted.
-fn for_tags(
-    methods: MethodRouter<Arc<Capture>>,
-    endpoint: &'static str,
-    capture: Arc<Capture>,
-) -> MethodRouter<Arc<Capture>> {
-    methods.options(preflight).fallback(|| async { CaptureError::Method }).layer(from_fn(
-        move |request: Request, next: Next| {
-            let capture = Arc::clone(&capture);
-            async move {
-                let mut response = next.run(request).await;
-                response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-                capture.metrics.answered(endpoint, response.status().as_u16());
-                response
-            }
-        },
-    ))
-}
-
-async fn preflight() -> impl IntoResponse {
-    let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type, content-encoding"),
-        // A day; browsers cut it to what they allow.
-        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
-    ];
-    (StatusCode::NO_CONTENT, headers)
-}
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Taken {
@@ -106,7 +53,7 @@ pub(crate) struct Taken {
     request_body(content((openapi::Event = "application/json", example = json!({"kind": "click", "campaign_id": "spring", "ad_id": "a1", "user_id": "u1", "country": "DE", "cost_micros": 250_000, "currency": "EUR"})), (openapi::Event = "application/x-www-form-urlencoded"))),
     responses((status = 202, description = "It is on disk.", body = Taken), Refusals, BodyRefusals),
 )]
-pub(crate) async fn one(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+pub(crate) async fn one(capture: Arc<Capture>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request);
     capture.limits.request(&client)?;
     let (parts, body) = request.into_parts();
@@ -152,7 +99,7 @@ pub(crate) struct BatchTaken {
     request_body(content((Vec<openapi::Event> = "application/json", example = json!([{"kind": "impression", "campaign_id": "spring", "ad_id": "a1"}, {"kind": "click", "campaign_id": "spring", "ad_id": "a1"}])), (String = "application/x-ndjson"))),
     responses((status = 202, description = "All good events are on disk.", body = BatchTaken), Refusals, BodyRefusals),
 )]
-pub(crate) async fn batch(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+pub(crate) async fn batch(capture: Arc<Capture>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request).of_batch();
     capture.limits.request(&client)?;
     let caller = request.extensions().get::<Caller>().copied();
@@ -195,7 +142,7 @@ pub(crate) async fn batch(State(capture): State<Arc<Capture>>, request: Request)
     ),
     responses((status = 302, description = "There it is.", headers(("Location" = String, description = "The destination, with its macros filled in."))), Refusals),
 )]
-pub(crate) async fn click(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+pub(crate) async fn click(capture: Arc<Capture>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request);
     let query = request.uri().query().unwrap_or_default();
     let link = Link::of(query);
@@ -220,7 +167,7 @@ pub(crate) async fn click(State(capture): State<Arc<Capture>>, request: Request)
     params(InAddress),
     responses((status = 200, description = "A transparent GIF of one pixel, once the event is on disk.", body = Vec<u8>, content_type = "image/gif"), Refusals),
 )]
-pub(crate) async fn pixel(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+pub(crate) async fn pixel(capture: Arc<Capture>, request: Request) -> Result<Response, CaptureError> {
     let client = capture.client(&request);
     let query = request.uri().query().unwrap_or_default();
     capture.limits.request(&client)?;

@@ -6,6 +6,7 @@ mod body;
 mod client;
 mod error;
 mod file;
+mod front;
 mod gather;
 mod geo;
 mod hash;
@@ -33,9 +34,9 @@ use tally_model::{Clock, Entropy, Kind};
 use tracing::error;
 
 pub use file::{FileError, replace_secret};
+pub use front::Front;
 pub use gather::gather_receipts_here;
 pub use hash::HashKey;
-pub use http::router;
 pub use limits::{Caller, LimitSettings, Limited, Limits, OverLimit};
 pub use metrics::CaptureMetrics;
 pub use openapi::CaptureDocument;
@@ -74,7 +75,7 @@ pub enum StartError {
     File(#[from] FileError),
 }
 
-/// The state behind the ingest endpoints; [`router`] puts them in front of it.
+/// The state behind the ingest endpoints; [`Front`] puts them in front of it.
 pub struct Capture {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,

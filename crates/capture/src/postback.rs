@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::extract::Request;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use tally_model::{ConversionStatus, Kind};
@@ -50,11 +50,8 @@ type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
         Refusals, BodyRefusals,
     ),
 )]
-pub(crate) async fn postback(State(capture): State<Arc<Capture>>, request: Request) -> Result<Response, CaptureError> {
+pub(crate) async fn postback(capture: Arc<Capture>, request: Request) -> Result<Response, CaptureError> {
     capture.limits.request(&capture.client(&request))?;
-    if request.method() == Method::HEAD {
-        return Err(CaptureError::Method);
-    }
     let has_key = request.extensions().get::<Caller>().is_some();
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of(&parts.headers)?;

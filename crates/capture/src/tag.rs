@@ -1,11 +1,10 @@
 //! The script that pages load: served under a name that stays, and under one that says what it is, so that caches may keep it for
 //! ever and pages can insist on its hash.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -13,14 +12,12 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256, Sha384};
 
-use crate::Capture;
-
 /// The newest first. A version that was released stays here, since pages name it by its hash.
 const VERSIONS: [&str; 1] = [include_str!("tag/tag.js")];
 /// Long enough for a page's visit, short enough for a mended tag to spread.
-const NEWEST: &str = "public, max-age=3600";
+pub(crate) const NEWEST: &str = "public, max-age=3600";
 /// A year, the longest that caches take seriously.
-const FOREVER: &str = "public, max-age=31536000, immutable";
+pub(crate) const FOREVER: &str = "public, max-age=31536000, immutable";
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// A version of the script, as it is served.
@@ -50,7 +47,7 @@ impl Tag {
         }
     }
 
-    fn answer(&self, headers: &HeaderMap, cache_control: &'static str) -> Response {
+    pub fn answer(&self, headers: &HeaderMap, cache_control: &'static str) -> Response {
         let says = |name: HeaderName, token: &str| {
             headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(token))
         };
@@ -82,13 +79,6 @@ fn gzip(script: &[u8]) -> Option<Vec<u8>> {
     encoder.finish().ok()
 }
 
-/// Where the script is served, and by whom.
-pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Capture>>)> {
-    let mut routes = vec![("/tag.js", get(newest))];
-    routes.extend(TAGS.iter().map(|tag| (tag.path.as_str(), get(move |headers| version(tag, headers)))));
-    routes
-}
-
 /// The script that pages load
 ///
 /// Always the newest version, cached for an hour.
@@ -96,8 +86,8 @@ pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Capture>>)> {
     get, path = "/tag.js", operation_id = "tag", tag = "capture",
     responses((status = 200, description = "The script.", body = String, content_type = "text/javascript"), (status = 304, description = "It is the one that `If-None-Match` names.")),
 )]
-pub(crate) async fn newest(headers: HeaderMap) -> Response {
-    TAGS[0].answer(&headers, NEWEST)
+pub(crate) fn newest() -> &'static Tag {
+    &TAGS[0]
 }
 
 /// One version of the script
@@ -112,13 +102,13 @@ pub(crate) async fn newest(headers: HeaderMap) -> Response {
         (status = 404, description = "This server has no such version."),
     ),
 )]
-pub(crate) async fn version(tag: &'static Tag, headers: HeaderMap) -> Response {
-    tag.answer(&headers, FOREVER)
+pub(crate) fn version(path: &str) -> Option<&'static Tag> {
+    TAGS.iter().find(|tag| tag.path == path)
 }
 
 /// The element that loads the newest version from a server, and no other script that somebody puts in its place.
 pub fn tag_element(server: &str) -> String {
-    let Tag { path, integrity, .. } = &TAGS[0];
+    let Tag { path, integrity, .. } = newest();
     let server = server.trim_end_matches('/');
     format!(r#"<script async src="{server}{path}" integrity="{integrity}" crossorigin="anonymous"></script>"#)
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use prometheus_client::registry::Registry;
-use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, LimitSettings, Limits, router};
+use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, Front, HashKey, LimitSettings, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
 use tally_model::{Cells, Fact, Judged, Kind, Partition, Positions, SystemClock, SystemEntropy};
 use tally_pipeline::{
@@ -197,7 +197,7 @@ fn main() {
         runtime.block_on(async {
             for body in bodies {
                 let request = Request::post("/v1/events/batch").body(Body::from(body)).unwrap();
-                let answer = router(Arc::clone(&capture)).oneshot(request).await.unwrap();
+                let answer = Front::new(Arc::clone(&capture)).oneshot(request).await.unwrap();
                 assert_eq!(answer.status(), StatusCode::ACCEPTED);
             }
             let end = journal.end().total();

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode, header};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tally_capture::Front;
 use tally_model::{Clock, Kind};
 use tower::ServiceExt;
 use uuid::Uuid;
@@ -26,7 +26,7 @@ pub struct Client {
     pub number: u64,
     pub world: Arc<World>,
     pub truth: Arc<Truth>,
-    pub door: Router,
+    pub door: Front,
 }
 
 impl Client {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use prometheus_client::registry::Registry;
-use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, LimitSettings, Limits};
+use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, Front, HashKey, LimitSettings, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal, JournalError, Stepped, Stepper, Stored};
 use tally_model::Judged;
 use tally_pipeline::{Committing, DedupOptions, Judging, Pipeline, PipelineError, PipelineMetrics, Progress};
@@ -92,7 +92,7 @@ impl Surroundings {
             limits: Arc::new(Limits::new(&LimitSettings::default(), world.clone(), &mut Registry::default())),
             metrics: CaptureMetrics::register(&mut Registry::default()),
         })?;
-        let door = tally_capture::router(Arc::new(capture));
+        let door = Front::new(Arc::new(capture));
 
         let mut background = JoinSet::new();
         background.spawn(write(world.clone(), stepper));

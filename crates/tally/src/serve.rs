@@ -33,7 +33,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tally_api::{Api, ApiMetrics, CacheSettings, Exports, Frame, Live};
-use tally_capture::{Capture, CaptureMetrics, CaptureParts, HashKey, Limits};
+use tally_capture::{Capture, CaptureMetrics, CaptureParts, Front, HashKey, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
 use tally_lake::Lake;
 use tally_model::{Clock, SystemClock, SystemEntropy};
@@ -45,7 +45,7 @@ use tracing::{error, info, warn};
 use crate::config::{Config, DataFolder};
 use crate::keys::KeyFile;
 use crate::outbound::{self, Outbound, OutboundParts};
-use access::{Access, AccessLayer, AccessParts, Keyring};
+use access::{Access, AccessParts, Guarded, Keyring};
 use adapters::{LakeQuery, LakeSink};
 use admin::Admin;
 use attribution::{Attribution, AttributionMetrics};
@@ -176,11 +176,11 @@ impl Server {
             .merge(operations::router(operations))
             .merge(outbound::router(told))
             .merge(openapi::router());
-        let routes = tally_capture::router(capture.clone()).merge(aside(questions));
-        let routes = routes.fallback(openapi::unknown_path).method_not_allowed_fallback(openapi::wrong_method);
-        let routes = routes.layer(AccessLayer(access));
+        let questions = aside(questions);
+        let questions = questions.fallback(openapi::unknown_path).method_not_allowed_fallback(openapi::wrong_method);
+        let endpoints = Guarded::new(access, Front::new(capture.clone()).before(questions));
 
-        let door = Door::open(config, routes, tally_capture::gather_receipts_here, &door_metrics)?;
+        let door = Door::open(config, endpoints, tally_capture::gather_receipts_here, &door_metrics)?;
         let address = door.address;
         info!(%address, data = %folder.root().display(), "serving");
         Ok(Self {

@@ -18,7 +18,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
@@ -32,7 +31,7 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::{
-    CampaignHosts, Capture, CaptureMetrics, CaptureParts, CaptureSettings, HashKey, LimitSettings, Limits, router,
+    CampaignHosts, Capture, CaptureMetrics, CaptureParts, CaptureSettings, Front, HashKey, LimitSettings, Limits,
 };
 
 /// 2023-11-14T22:13:20Z
@@ -128,7 +127,7 @@ impl Journal for MoodyJournal {
 }
 
 pub(super) struct Door {
-    pub router: Router,
+    pub front: Front,
     pub capture: Arc<Capture>,
     pub journal: Arc<MoodyJournal>,
     pub registry: Registry,
@@ -188,11 +187,11 @@ impl Door {
             metrics: CaptureMetrics::register(&mut registry),
         };
         let capture = Arc::new(Capture::new(parts).unwrap());
-        Self { router: router(Arc::clone(&capture)), capture, journal, registry, keys, clock }
+        Self { front: Front::new(Arc::clone(&capture)), capture, journal, registry, keys, clock }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.front.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         Answer { status, headers, body }

@@ -18,7 +18,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tally_capture::{Caller, Limits};
 use tally_model::Clock;
-use tower::{Layer, Service};
+use tower::Service;
 
 use crate::keys::{Scope, Session, Token};
 pub(crate) use keyring::{Keyring, keep_up};
@@ -160,22 +160,17 @@ fn from_elsewhere(request: &Request) -> Option<&'static str> {
     FROM_ELSEWHERE.iter().any(|name| headers.contains_key(*name)).then_some("through a proxy or from a page")
 }
 
-/// Puts [`Access`] in front of endpoints. Written out, since a middleware function would box a future for each request.
-#[derive(Clone)]
-pub(crate) struct AccessLayer(pub Arc<Access>);
-
-impl<S> Layer<S> for AccessLayer {
-    type Service = Guarded<S>;
-
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { access: self.0.clone(), inner }
-    }
-}
-
+/// Endpoints with [`Access`] in front of them. Written out, since a middleware function would box a future for each request.
 #[derive(Clone)]
 pub(crate) struct Guarded<S> {
     access: Arc<Access>,
     inner: S,
+}
+
+impl<S> Guarded<S> {
+    pub fn new(access: Arc<Access>, inner: S) -> Self {
+        Self { access, inner }
+    }
 }
 
 impl<S: Service<Request, Response = Response>> Service<Request> for Guarded<S> {

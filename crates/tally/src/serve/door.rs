@@ -16,13 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::Router;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::config::Config;
-use connection::Exchange;
+use connection::{Endpoints, Exchange};
 use connections::{Connections, Turn};
 use listener::Listener;
 pub(crate) use metrics::DoorMetrics;
@@ -44,7 +43,12 @@ pub(crate) struct Door {
 
 impl Door {
     /// `prepare_worker` runs on each thread that serves connections before the first comes.
-    pub fn open(config: &Config, routes: Router, prepare_worker: fn(), metrics: &DoorMetrics) -> Result<Self> {
+    pub fn open(
+        config: &Config,
+        endpoints: impl Endpoints,
+        prepare_worker: fn(),
+        metrics: &DoorMetrics,
+    ) -> Result<Self> {
         let tls = Tls::open(&config.tls, tls::HTTP, metrics)?;
         let idle = Duration::from_millis(config.server.idle_timeout_ms);
         let workers = Arc::new(Workers::start(prepare_worker)?);
@@ -57,7 +61,7 @@ impl Door {
         let accepting = Accepting {
             listener,
             connections: Connections::new(metrics),
-            exchange: Exchange::new(routes, idle, tls, metrics),
+            exchange: Exchange::new(endpoints, idle, tls, metrics),
             workers: Arc::clone(&workers),
             closing: is_closing,
         };
@@ -74,15 +78,15 @@ impl Door {
     }
 }
 
-struct Accepting {
+struct Accepting<E> {
     listener: Listener,
     connections: Connections,
-    exchange: Exchange,
+    exchange: Exchange<E>,
     workers: Arc<Workers>,
     closing: watch::Receiver<bool>,
 }
 
-impl Accepting {
+impl<E: Endpoints> Accepting<E> {
     async fn run(mut self) {
         let mut closing = self.closing.clone();
         loop {

@@ -1,6 +1,7 @@
 //! One connection from its first byte to its last: requests go to the routes, with the peer's address, until the peer closes,
 //! its time is over, or we are told to close.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -8,9 +9,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -41,18 +42,29 @@ const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// reset.
 const LAST_REQUEST_TIME: Duration = Duration::from_millis(300);
 
+/// What answers the requests of all connections.
+pub(crate) trait Endpoints:
+    Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<E> Endpoints for E where
+    E: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
 /// What all connections have in common.
 #[derive(Clone)]
-pub(super) struct Exchange {
+pub(super) struct Exchange<E> {
     http: Arc<auto::Builder<TokioExecutor>>,
-    routes: Router,
+    endpoints: E,
     idle: Duration,
     tls: Option<Arc<Tls>>,
     metrics: DoorMetrics,
 }
 
-impl Exchange {
-    pub fn new(routes: Router, idle: Duration, tls: Option<Arc<Tls>>, metrics: &DoorMetrics) -> Self {
+impl<E: Endpoints> Exchange<E> {
+    pub fn new(endpoints: E, idle: Duration, tls: Option<Arc<Tls>>, metrics: &DoorMetrics) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1().max_buf_size(HEAD_BYTES_MAX).timer(TokioTimer::new()).header_read_timeout(None);
         http.http2()
@@ -61,7 +73,7 @@ impl Exchange {
             .max_concurrent_streams(HTTP2_STREAMS_MAX)
             .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES);
-        Self { http: Arc::new(http), routes, idle, tls, metrics: metrics.clone() }
+        Self { http: Arc::new(http), endpoints, idle, tls, metrics: metrics.clone() }
     }
 
     pub async fn run(self, tcp: TcpStream, peer: SocketAddr, connected: Connected, mut closing: watch::Receiver<bool>) {
@@ -86,7 +98,7 @@ impl Exchange {
         let service = service_fn(|mut request: Request<Incoming>| {
             let in_hand = activity.request();
             request.extensions_mut().insert(ConnectInfo(peer));
-            let answer = self.routes.clone().call(request.map(Body::new));
+            let answer = self.endpoints.clone().call(request.map(Body::new));
             async move {
                 let answer = answer.await;
                 drop(in_hand);
