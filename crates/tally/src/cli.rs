@@ -15,8 +15,7 @@ use clap::{Args, Parser, Subcommand};
 pub use bench::{BenchArguments, BenchCommand};
 pub use mending::{QuarantineArguments, QuarantineCommand, RebuildArguments, ReplayArguments};
 pub use questions::{
-    BookingArgument, KeyArguments, OutputFormat, QueryArguments, SqlArguments, SqlFormat, VerifyArguments,
-    WhereArguments, WhyArguments,
+    KeyArguments, OutputFormat, QueryArguments, SqlArguments, SqlFormat, VerifyArguments, WhereArguments, WhyArguments,
 };
 pub use secrets::{KeysArguments, KeysCommand, KeysFolderArguments, PostbackUrlArguments, SignLinkArguments};
 pub use traffic::{EncodingArgument, GenerateArguments, SendArguments};

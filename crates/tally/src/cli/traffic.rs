@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::KeyArguments;
+
 #[derive(Debug, Args)]
 pub struct SendArguments {
     /// NDJSON or CSV files
