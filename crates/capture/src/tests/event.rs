@@ -262,3 +262,16 @@ async fn a_page_may_ask_before_it_sends_and_a_wrong_method_is_told_the_right_one
         assert!(answer.headers.contains_key("allow"), "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_head_is_told_what_a_get_would_be_without_the_body() {
+    let door = Door::new();
+    let pixel = "/v1/pixel.gif?campaign_id=c&ad_id=a";
+    for path in [pixel, "/tag.js"] {
+        let whole = door.get(path).await.expect(200);
+        let told = door.send(request(Method::HEAD, path, STRANGER, &[], "")).await.expect(200);
+        assert_eq!(told.headers["content-length"], whole.body.len().to_string(), "{path}");
+        assert_eq!(told.headers["content-type"], whole.headers["content-type"], "{path}");
+        assert_eq!(told.body.len(), 0, "{path}");
+    }
+}
