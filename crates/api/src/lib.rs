@@ -14,6 +14,7 @@ mod proof;
 mod quarantine;
 mod report;
 mod sql;
+mod told_rows;
 mod turns;
 mod web;
 

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tally_model::Format;
 use tally_model::report::{Answer, Catalog, Consistency, Report, ReportRequest};
 
@@ -17,7 +17,7 @@ use crate::cache::AnswerKey;
 use crate::extract::{Parameters, Question, from_json};
 use crate::metrics::Counted;
 use crate::openapi::{Problems, ReportAnswer};
-use crate::{Api, ApiError, Freshness, Moment, Problem};
+use crate::{Api, ApiError, Freshness, Moment, Problem, told_rows};
 
 /// A client sends back what it got last, and sees nothing older.
 const SESSION: &str = "x-tally-session";
@@ -218,22 +218,24 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
-    fn written(&self, api: &Api, report: &Report, answer: &Answer) -> Result<Response, ApiError> {
-        Ok(match report.format {
-            Format::Json => self.as_json(answer).into_response(),
-            Format::Csv => self.as_csv(answer)?,
-            Format::Ndjson | Format::Parquet | Format::Arrow => {
-                let body = api.query.encode(answer, report.format)?;
-                (self.headers(answer, report.format), body).into_response()
+    fn written(&self, api: &Api, report: &Report, answer: &Arc<Answer>) -> Result<Response, ApiError> {
+        let body = match report.format {
+            Format::Json => {
+                let rows = told_rows::Json::new(&answer.columns, self.meta(answer));
+                let body = told_rows::body(answer.clone(), rows).map_err(unwritten)?;
+                return Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response());
             }
-        })
+            Format::Csv => {
+                let rows = told_rows::Csv { columns: answer.columns.clone() };
+                told_rows::body(answer.clone(), rows).map_err(unwritten)?
+            }
+            Format::Ndjson | Format::Parquet | Format::Arrow => api.query.encode(answer, report.format)?.into(),
+        };
+        Ok((self.headers(answer, report.format), body).into_response())
     }
 
-    fn as_json(&self, answer: &Answer) -> Json<Value> {
-        let row = |values: &Vec<Value>| -> Value {
-            let named = answer.columns.iter().zip(values).map(|(name, value)| (name.clone(), value.clone()));
-            Value::Object(named.collect::<Map<_, _>>())
-        };
+    /// What JSON says of the answer behind its rows.
+    fn meta(&self, answer: &Answer) -> Value {
         let mut meta = json!({
             "source": answer.meta.source,
             "watermark": watermark(self.freshness),
@@ -250,24 +252,7 @@ impl Told<'_> {
         if !answer.meta.warnings.is_empty() {
             meta["warnings"] = json!(answer.meta.warnings);
         }
-        Json(json!({"rows": answer.rows.iter().map(row).collect::<Vec<_>>(), "meta": meta}))
-    }
-
-    /// The rows as CSV (RFC 4180), null as nothing; where they come from, and warnings, are in headers.
-    fn as_csv(&self, answer: &Answer) -> Result<Response, ApiError> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        let failed = |error: csv::Error| ApiError::Failed(format!("cannot write CSV: {error}"));
-        writer.write_record(&answer.columns).map_err(failed)?;
-        for row in &answer.rows {
-            let fields = row.iter().map(|value| match value {
-                Value::Null => String::new(),
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            });
-            writer.write_record(fields).map_err(failed)?;
-        }
-        let body = writer.into_inner().map_err(|error| ApiError::Failed(format!("cannot write CSV: {error}")))?;
-        Ok((self.headers(answer, Format::Csv), body).into_response())
+        meta
     }
 
     /// What a format without a place for it says of the answer.
@@ -280,6 +265,10 @@ impl Told<'_> {
             ("x-tally-warnings", answer.meta.warnings.join("; ")),
         ]
     }
+}
+
+fn unwritten(error: std::io::Error) -> ApiError {
+    ApiError::Failed(format!("cannot write the rows: {error}"))
 }
 
 /// Null until this process has caught up with the journal once.
