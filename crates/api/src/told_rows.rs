@@ -177,9 +177,10 @@ mod tests {
             let object = |values: &Vec<Value>| {
                 Value::Object(answer.columns.iter().cloned().zip(values.iter().cloned()).collect())
             };
-            let whole = json!({"rows": answer.rows.iter().map(object).collect::<Vec<_>>(), "meta": {"closed": true}});
+            let rows_whole: Vec<Value> = answer.rows.iter().map(object).collect();
+            let whole = json!({"rows": rows_whole, "meta": {"closed": true}}).to_string();
             let (length, text) = told(&answer, Json::new(&answer.columns, json!({"closed": true}))).await;
-            assert!(text == whole.to_string(), "{rows} rows");
+            assert!(text == whole, "{rows} rows");
             assert_eq!(length.is_some(), rows < 20_000, "only what is short is sent whole");
         }
     }
