@@ -505,28 +505,79 @@ def series(question):
 DAMPING = 0.98
 
 
+def fitted_at(values, at, left, right, length, degree):
+    """Loess at one place (counted from 0) by the points from left to right, with tricube weights (Cleveland et al. 1990)."""
+    reach = max(at - left, right - at) + (max(0, length - len(values)) // 2)
+    near = [(place, abs(place - at)) for place in range(left, right + 1)]
+    weights = [(place, 1.0 if far <= 0.001 * reach else (1 - (far / reach) ** 3) ** 3) for place, far in near if far <= 0.999 * reach]
+    total = sum(weight for _, weight in weights)
+    if total <= 0:
+        return None
+    weights = [(place, weight / total) for place, weight in weights]
+    if reach > 0 and degree > 0:
+        middle = sum(weight * place for place, weight in weights)
+        spread = sum(weight * (place - middle) ** 2 for place, weight in weights)
+        if math.sqrt(spread) > 0.001 * (len(values) - 1):
+            weights = [(place, weight * ((at - middle) / spread * (place - middle) + 1)) for place, weight in weights]
+    return sum(weight * values[place] for place, weight in weights)
+
+
+def loess(values, length, degree):
+    """At every tenth of the length, and straight lines in between."""
+    count, jump = len(values), min(math.ceil(length / 10), len(values) - 1)
+    half, told = (length + 1) // 2, {}
+    for at in sorted({*range(0, count, jump), count - 1}):
+        left = 0 if length >= count else min(max(0, at + 1 - half), count - length)
+        value = fitted_at(values, at, left, min(count, left + length) - 1, length, degree)
+        told[at] = values[at] if value is None else value
+    places = sorted(told)
+    for low, high in zip(places, places[1:]):
+        for at in range(low + 1, high):
+            told[at] = told[low] + (told[high] - told[low]) / (high - low) * (at - low)
+    return [told[at] for at in range(count)]
+
+
+def moving_average(values, length):
+    return [sum(values[at : at + length]) / length for at in range(len(values) - length + 1)]
+
+
+def without_season(values, season):
+    """The values without their season, and the season as it was last, by STL as Cleveland et al. have it: two passes, a season smoothed over eleven."""
+    if not season or len(values) < 2 * season:
+        return values, [0.0]
+    odd = lambda number: math.ceil(number) | 1
+    trend = [0.0] * len(values)
+    for _ in range(2):
+        cycles = [0.0] * (len(values) + 2 * season)
+        for place in range(season):
+            own = [value - part for value, part in zip(values[place::season], trend[place::season])]
+            before = fitted_at(own, -1, 0, min(11, len(own)) - 1, 11, 0)
+            after = fitted_at(own, len(own), max(0, len(own) - 11), len(own) - 1, 11, 0)
+            inner = loess(own, 11, 0)
+            cycles[place::season] = [inner[0] if before is None else before, *inner, inner[-1] if after is None else after]
+        low_pass = loess(moving_average(moving_average(moving_average(cycles, season), season), 3), odd(season), 1)
+        told = [cycle - low for cycle, low in zip(cycles[season:], low_pass)]
+        trend = loess([value - part for value, part in zip(values, told)], odd(1.5 * season / (1 - 1.5 / 11)), 1)
+    return [value - part for value, part in zip(values, told)], told[-season:]
+
+
 def smoothed(values, season):
-    """ETS(A,Ad,A) as docs/api.md describes it: the weights, the state at the end, and the mean square of the errors of one step."""
+    """ETS(A,Ad,N) of what is left without the season, as decision 26 describes it: the variance of the errors of one step, the weights, and the state
+    at the end: level, trend, and the season from the next point on."""
     if len(values) < 6:
         return None
-    length = season if season and len(values) >= 2 * season else 1
-    mean = lambda of: sum(of) / len(of)
-    first = mean(values[:length])
-    slope = (mean(values[length : 2 * length]) - first) / length if length > 1 else 0.0
+    rest, season = without_season(values, season)
+    first, freedom = sum(rest[: len(season)]) / len(season), len(rest) - 3 - (len(season) - 1)
     tried = []
-    for alpha in (0.05, 0.2, 0.4, 0.6, 0.8):
+    for alpha in (0.02, 0.05, 0.2, 0.4, 0.6, 0.8):
         for beta in (0.0, 0.02, 0.1):
-            for gamma in (0.02, 0.1, 0.3) if length > 1 else (0.0,):
-                # Level, trend, and the season from the next point on.
-                state = [first, slope] + [value - first if length > 1 else 0.0 for value in values[:length]]
-                square = 0.0
-                for value in values[length:]:
-                    error = value - (state[0] + DAMPING * state[1] + state[2])
-                    state = moved(state)
-                    state = [one + weight * error for one, weight in zip(state, gains(alpha, beta, gamma, length))]
-                    square += error * error / len(values[length:])
-                tried.append((square, (alpha, beta, gamma), state))
-    return min(tried, key=lambda one: one[0]), length
+            level, trend, square = first, 0.0, 0.0
+            for value in rest:
+                error = value - (level + DAMPING * trend)
+                level, trend = level + DAMPING * trend + alpha * error, DAMPING * trend + beta * error
+                square += error * error
+            tried.append((square / max(freedom, len(rest) / 4), (alpha, beta, 0.0), [level, trend, *season]))
+    return min(tried, key=lambda one: one[0]), len(season)
 
 
 def moved(state):
