@@ -54,7 +54,9 @@ impl Query for Fixed {
         Freshness { watermark_us: 1_574_553_600_000_000 }
     }
 
+    /// Takes a moment.
     async fn catch_up(&self) -> Result<(), QueryError> {
+        tokio::task::yield_now().await;
         Ok(())
     }
 
@@ -255,6 +257,23 @@ async fn a_recent_proof_serves_all_who_ask_and_others_get_one_of_their_own() {
     let own = ask("").await;
     assert_ne!(own["report"]["received"], one["report"]["received"]);
     assert_eq!(own["age_ms"], 0);
+}
+
+#[tokio::test]
+async fn who_waits_for_what_is_acknowledged_is_counted_while_that_lasts() {
+    let metrics = ApiMetrics::register(&mut Registry::default());
+    let app = router(Api::new(Arc::new(Fixed), metrics.clone(), CacheSettings::default()));
+    let ask = || {
+        let body = Body::from(question(r#","consistency":"acknowledged""#));
+        Box::pin(app.clone().oneshot(Request::post("/v1/query").body(body).unwrap()))
+    };
+    let (mut stays, mut leaves) = (ask(), ask());
+    assert!(futures::poll!(&mut stays).is_pending() && futures::poll!(&mut leaves).is_pending());
+    assert_eq!(metrics.catching_up.get(), 2);
+    drop(leaves);
+    assert_eq!(metrics.catching_up.get(), 1);
+    assert_eq!(stays.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(metrics.catching_up.get(), 0);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! to each handler, and most of what a server is asked comes this way.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -79,7 +80,7 @@ impl Endpoint {
             "/v1/pixel.gif" => Self::Pixel,
             "/v1/postback" => Self::Postback,
             "/tag.js" => Self::NewestTag,
-            _ => Self::Tag(tag::version(path)?),
+            _ => Self::Tag(tag::at(path)?),
         })
     }
 
@@ -107,19 +108,15 @@ impl Endpoint {
         let shared = capture.clone();
         let answered = Answered { endpoint: self, capture: shared, is_head: request.method() == Method::HEAD };
         match (self, request.method().as_str()) {
-            (_, "OPTIONS") => answered.by(std::future::ready(preflight())),
+            (_, "OPTIONS") => answered.by(ready(preflight())),
             (Self::Events, "POST") => answered.by(one(capture, request)),
             (Self::Batch, "POST") => answered.by(batch(capture, request)),
             (Self::Click, "GET" | "HEAD") => answered.by(click(capture, request)),
             (Self::Pixel, "GET" | "HEAD") => answered.by(pixel(capture, request)),
             (Self::Postback, "GET" | "POST") => answered.by(postback(capture, request)),
-            (Self::NewestTag, "GET" | "HEAD") => {
-                answered.by(std::future::ready(Ok(tag::newest().answer(request.headers(), tag::NEWEST))))
-            }
-            (Self::Tag(tag), "GET" | "HEAD") => {
-                answered.by(std::future::ready(Ok(tag.answer(request.headers(), tag::FOREVER))))
-            }
-            _ => answered.by(std::future::ready(Err(CaptureError::Method))),
+            (Self::NewestTag, "GET" | "HEAD") => answered.by(ready(Ok(tag::newest(request.headers())))),
+            (Self::Tag(tag), "GET" | "HEAD") => answered.by(ready(Ok(tag::version(tag, request.headers())))),
+            _ => answered.by(ready(Err(CaptureError::Method))),
         }
     }
 }

@@ -15,9 +15,9 @@ use sha2::{Digest, Sha256, Sha384};
 /// The newest first. A version that was released stays here, since pages name it by its hash.
 const VERSIONS: [&str; 1] = [include_str!("tag/tag.js")];
 /// Long enough for a page's visit, short enough for a mended tag to spread.
-pub(crate) const NEWEST: &str = "public, max-age=3600";
+const NEWEST: &str = "public, max-age=3600";
 /// A year, the longest that caches take seriously.
-pub(crate) const FOREVER: &str = "public, max-age=31536000, immutable";
+const FOREVER: &str = "public, max-age=31536000, immutable";
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// A version of the script, as it is served.
@@ -47,7 +47,7 @@ impl Tag {
         }
     }
 
-    pub fn answer(&self, headers: &HeaderMap, cache_control: &'static str) -> Response {
+    fn answer(&self, headers: &HeaderMap, cache_control: &'static str) -> Response {
         let says = |name: HeaderName, token: &str| {
             headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(token))
         };
@@ -86,8 +86,8 @@ fn gzip(script: &[u8]) -> Option<Vec<u8>> {
     get, path = "/tag.js", operation_id = "tag", tag = "capture",
     responses((status = 200, description = "The script.", body = String, content_type = "text/javascript"), (status = 304, description = "It is the one that `If-None-Match` names.")),
 )]
-pub(crate) fn newest() -> &'static Tag {
-    &TAGS[0]
+pub(crate) fn newest(headers: &HeaderMap) -> Response {
+    TAGS[0].answer(headers, NEWEST)
 }
 
 /// One version of the script
@@ -102,13 +102,18 @@ pub(crate) fn newest() -> &'static Tag {
         (status = 404, description = "This server has no such version."),
     ),
 )]
-pub(crate) fn version(path: &str) -> Option<&'static Tag> {
+pub(crate) fn version(tag: &Tag, headers: &HeaderMap) -> Response {
+    tag.answer(headers, FOREVER)
+}
+
+/// The version that is served at a path.
+pub(crate) fn at(path: &str) -> Option<&'static Tag> {
     TAGS.iter().find(|tag| tag.path == path)
 }
 
 /// The element that loads the newest version from a server, and no other script that somebody puts in its place.
 pub fn tag_element(server: &str) -> String {
-    let Tag { path, integrity, .. } = newest();
+    let Tag { path, integrity, .. } = &TAGS[0];
     let server = server.trim_end_matches('/');
     format!(r#"<script async src="{server}{path}" integrity="{integrity}" crossorigin="anonymous"></script>"#)
 }

@@ -169,8 +169,8 @@ mod tests {
 
     #[test]
     fn one_odd_day_does_not_come_again_with_each_day() {
-        // Ten days alike, of which the first has a campaign at noon.
-        let mut history: Vec<f64> = (0..240).map(|hour| if hour % 24 < 8 { 10.0 } else { 100.0 }).collect();
+        // Seven days alike, of which the first has a campaign at noon.
+        let mut history: Vec<f64> = (0..168).map(|hour| if hour % 24 < 8 { 10.0 } else { 100.0 }).collect();
         history[12] = 1_000.0;
         let told = forecast(&history, Some(24), 24, 0.95).unwrap();
         assert!(told.expected[12].value < 150.0, "{:?}", told.expected[12]);
