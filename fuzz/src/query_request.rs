@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{Method, Request};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tally_api::{Api, ApiMetrics, CacheSettings, Freshness, Moment, Query, QueryError, SqlQuestion, Table, router};
+use tally_api::{
+    Api, ApiMetrics, CacheSettings, Freshness, Moment, Pieces, Query, QueryError, SqlQuestion, Table, router,
+};
 use tally_model::analysis::{
     Funnel, FunnelAnswer, HeatMap, HeatMapAnswer, Percentiles, PercentilesAnswer, Sample, SampleAnswer, Step,
 };
@@ -106,8 +108,9 @@ impl Query for Anything {
         Ok(Arc::new(Anything))
     }
 
-    fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError> {
-        Ok(format!("{} rows as {}", answer.rows.len(), format.as_str()).into())
+    fn encode(&self, answer: Arc<Answer>, format: Format) -> Result<Pieces, QueryError> {
+        let told = format!("{} rows as {}", answer.rows.len(), format.as_str());
+        Ok(Box::new(std::iter::once(Ok(told.into()))))
     }
 
     async fn sql(&self, _question: SqlQuestion) -> Result<Table, QueryError> {

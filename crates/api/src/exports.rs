@@ -118,8 +118,7 @@ impl Exports {
             }
             Asked::Report(report) => {
                 let answer = self.query.report(&report).await?;
-                let bytes = self.query.encode(&answer, format)?;
-                Ok(stream::once(async { Ok(bytes) }).boxed())
+                Ok(stream::iter(self.query.encode(Arc::new(answer), format)?).boxed())
             }
         }
     }

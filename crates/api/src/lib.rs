@@ -90,6 +90,9 @@ pub trait Moment: Send + Sync {
     async fn explain(&self, report: &Report) -> Result<serde_json::Value, QueryError>;
 }
 
+/// An answer's bytes, made as they are taken.
+pub type Pieces = Box<dyn Iterator<Item = Result<Bytes, QueryError>> + Send>;
+
 /// Whoever knows the figures: the lake in this process, or another process over the network.
 #[async_trait]
 pub trait Query: Send + Sync + 'static {
@@ -103,7 +106,7 @@ pub trait Query: Send + Sync + 'static {
         self.moment(report).await?.answer(report).await
     }
     /// An answer in a format that this crate does not write itself.
-    fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError>;
+    fn encode(&self, answer: Arc<Answer>, format: Format) -> Result<Pieces, QueryError>;
     /// The first rows of a statement's answer are there when this returns.
     async fn sql(&self, question: SqlQuestion) -> Result<Table, QueryError>;
     async fn check(&self, recount: bool) -> Result<CheckReport, QueryError>;

@@ -222,14 +222,16 @@ impl Told<'_> {
         let body = match report.format {
             Format::Json => {
                 let rows = told_rows::Json::new(&answer.columns, self.meta(answer));
-                let body = told_rows::body(answer.clone(), rows).map_err(unwritten)?;
+                let body = told_rows::body(told_rows::pieces(answer.clone(), rows)).map_err(unwritten)?;
                 return Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response());
             }
             Format::Csv => {
                 let rows = told_rows::Csv { columns: answer.columns.clone() };
-                told_rows::body(answer.clone(), rows).map_err(unwritten)?
+                told_rows::body(told_rows::pieces(answer.clone(), rows)).map_err(unwritten)?
             }
-            Format::Ndjson | Format::Parquet | Format::Arrow => api.query.encode(answer, report.format)?.into(),
+            Format::Ndjson | Format::Parquet | Format::Arrow => {
+                told_rows::body(api.query.encode(answer.clone(), report.format)?)?
+            }
         };
         Ok((self.headers(answer, report.format), body).into_response())
     }

@@ -64,8 +64,9 @@ impl Query for Fixed {
         Ok(Arc::new(Fixed))
     }
 
-    fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError> {
-        Ok(format!("{} rows as {}", answer.rows.len(), format.as_str()).into())
+    fn encode(&self, answer: Arc<Answer>, format: Format) -> Result<Pieces, QueryError> {
+        let told = format!("{} rows as {}", answer.rows.len(), format.as_str());
+        Ok(Box::new(std::iter::once(Ok(told.into()))))
     }
 
     async fn sql(&self, question: SqlQuestion) -> Result<Table, QueryError> {

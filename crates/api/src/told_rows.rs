@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use axum::BoxError;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
@@ -24,14 +25,21 @@ pub(crate) trait Rows: Send + 'static {
     fn end(&mut self, into: &mut Vec<u8>) -> io::Result<()>;
 }
 
-/// The body that tells all rows.
-pub(crate) fn body(answer: Arc<Answer>, rows: impl Rows) -> io::Result<Body> {
-    let mut pieces = Pieces { answer, rows, next: Some(0) };
+/// The body of what is made a piece at a time.
+pub(crate) fn body<E>(mut pieces: impl Iterator<Item = Result<Bytes, E>> + Send + 'static) -> Result<Body, E>
+where
+    E: Into<BoxError> + Send + 'static,
+{
     let first = pieces.next().transpose()?.unwrap_or_default();
-    Ok(match pieces.next {
+    Ok(match pieces.next() {
         None => first.into(),
-        Some(_) => Body::from_stream(stream::iter(std::iter::once(Ok(first)).chain(pieces))),
+        Some(second) => Body::from_stream(stream::iter([Ok(first), second].into_iter().chain(pieces))),
     })
+}
+
+/// All rows.
+pub(crate) fn pieces(answer: Arc<Answer>, rows: impl Rows) -> impl Iterator<Item = io::Result<Bytes>> + Send {
+    Pieces { answer, rows, next: Some(0) }
 }
 
 struct Pieces<R> {
@@ -165,7 +173,7 @@ mod tests {
     }
 
     async fn told(answer: &Arc<Answer>, rows: impl Rows) -> (Option<u64>, String) {
-        let body = body(answer.clone(), rows).unwrap();
+        let body = body(pieces(answer.clone(), rows)).unwrap();
         let length = body.size_hint().exact();
         (length, String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap())
     }

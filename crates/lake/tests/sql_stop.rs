@@ -1,7 +1,7 @@
 //! What runs too long really stops.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "sql/clicks.rs"]
+#[path = "lake/sql/clicks.rs"]
 #[allow(dead_code, reason = "shared with the other tests of SQL")]
 mod clicks;
 

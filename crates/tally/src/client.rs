@@ -78,7 +78,10 @@ impl Source {
             Source::Folder { .. } if format == Format::Json => Ok(write!(out, "{}", self.report(request).await?)?),
             Source::Folder { queries, .. } => {
                 let answer = queries.report(&Report::try_from(request)?).await?;
-                Ok(out.write_all(&encode_answer(&answer, format)?)?)
+                for piece in encode_answer(Arc::new(answer), format)? {
+                    out.write_all(&piece?)?;
+                }
+                Ok(())
             }
         }
     }

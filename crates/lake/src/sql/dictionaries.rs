@@ -3,17 +3,19 @@
 //! Parquet holds such a column as a dictionary for each row group and a number for each row. The engine would put a text into every
 //! row, and hash and compare texts to filter and to group. Here a condition on one such column is decided once for each text of a
 //! dictionary (`condition`), and groups are told apart by numbers that mean the same text throughout a statement (`groups`,
-//! `numbers`, `tuples`, `aggregate`). Nothing above the partial aggregate, or the topmost filter, sees any of it.
+//! `numbers`, `tuples`, `aggregate`). Money that is only added up by such groups stays as it is stored too (`micros`). Nothing above
+//! the partial aggregate, or the topmost filter, sees any of it.
 
 mod aggregate;
 mod condition;
 mod groups;
+mod micros;
 mod numbers;
 mod per_dictionary;
 mod scan;
 mod tuples;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -24,6 +26,7 @@ use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -69,34 +72,57 @@ impl Dictionaries {
             return groups::by_numbers(aggregate, &self.pool);
         }
         if plan.is::<FilterExec>()
-            && let Some(passed) = pass(plan, &BTreeSet::new())?
+            && let Some(passed) = pass(plan, &Wanted::default())?
         {
-            return passed.with_texts(|_| true).map(Some);
+            return passed.restored(|_| true).map(Some);
         }
         Ok(None)
     }
 }
 
-/// A plan some of whose columns are dictionaries where they were texts. All columns are where they were.
+/// The columns that an operator would rather have as they are stored.
+#[derive(Debug, Default)]
+struct Wanted {
+    dictionaries: BTreeSet<usize>,
+    micros: BTreeSet<usize>,
+}
+
+impl Wanted {
+    /// The same of the operator below, where it has them.
+    fn below(&self, source_of: impl Fn(usize) -> Option<usize>) -> Self {
+        let below = |columns: &BTreeSet<usize>| columns.iter().filter_map(|at| source_of(*at)).collect();
+        Self { dictionaries: below(&self.dictionaries), micros: below(&self.micros) }
+    }
+}
+
+/// A plan some of whose columns are dictionaries where they were texts, or micros where they were money. All columns are where they
+/// were.
 struct Passed {
     plan: Arc<dyn ExecutionPlan>,
     dictionaries: BTreeSet<usize>,
+    /// With what made money of each.
+    micros: BTreeMap<usize, Arc<dyn PhysicalExpr>>,
 }
 
 impl Passed {
-    /// The plan with some of its dictionaries as texts again.
-    fn with_texts(self, which: impl Fn(usize) -> bool) -> Result<Arc<dyn ExecutionPlan>> {
-        let shown: BTreeSet<usize> = self.dictionaries.iter().copied().filter(|at| which(*at)).collect();
-        if shown.is_empty() {
+    /// The plan with some of its columns as they were.
+    fn restored(self, which: impl Fn(usize) -> bool) -> Result<Arc<dyn ExecutionPlan>> {
+        let is_changed = |at: &usize| self.dictionaries.contains(at) || self.micros.contains_key(at);
+        let schema = self.plan.schema();
+        let restored: BTreeSet<usize> = (0..schema.fields().len()).filter(is_changed).filter(|at| which(*at)).collect();
+        if restored.is_empty() {
             return Ok(self.plan);
         }
-        let schema = self.plan.schema();
         let columns = schema.fields().iter().enumerate().map(|(at, field)| {
             let column = Arc::new(Column::new(field.name(), at));
-            let shown: Arc<dyn PhysicalExpr> = if shown.contains(&at) { as_text(column) } else { column };
-            ProjectionExpr::new(shown, field.name().clone())
+            let shown: Arc<dyn PhysicalExpr> = match (restored.contains(&at), self.micros.get(&at)) {
+                (false, _) => column,
+                (true, Some(money)) => money.clone().with_new_children(vec![column])?,
+                (true, None) => as_text(column),
+            };
+            Ok(ProjectionExpr::new(shown, field.name().clone()))
         });
-        Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), self.plan)?))
+        Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Result<Vec<_>>>()?, self.plan)?))
     }
 }
 
@@ -104,11 +130,11 @@ fn as_text(column: Arc<Column>) -> Arc<dyn PhysicalExpr> {
     Arc::new(CastExpr::new(column, DataType::Utf8View, None))
 }
 
-/// The columns that are wanted as dictionaries, and those of conditions on the way, as far as the scan below can give them.
+/// The columns that are wanted as they are stored, and those of conditions on the way, as far as the scan below can give them.
 /// None where it gives none.
-fn pass(plan: &Arc<dyn ExecutionPlan>, wanted: &BTreeSet<usize>) -> Result<Option<Passed>> {
+fn pass(plan: &Arc<dyn ExecutionPlan>, wanted: &Wanted) -> Result<Option<Passed>> {
     if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
-        return scan::with_dictionaries(scan, wanted);
+        return scan::as_stored(scan, wanted);
     }
     if let Some(filter) = plan.downcast_ref::<FilterExec>() {
         return pass_filter(filter, wanted);
@@ -126,37 +152,58 @@ fn pass(plan: &Arc<dyn ExecutionPlan>, wanted: &BTreeSet<usize>) -> Result<Optio
     }
     let Some(below) = pass(child, wanted)? else { return Ok(None) };
     let plan = replace_children_if_necessary(plan.clone(), vec![below.plan])?;
-    Ok(Some(Passed { plan, dictionaries: below.dictionaries }))
+    Ok(Some(Passed { plan, ..below }))
 }
 
-fn pass_filter(filter: &FilterExec, wanted: &BTreeSet<usize>) -> Result<Option<Passed>> {
+fn pass_filter(filter: &FilterExec, wanted: &Wanted) -> Result<Option<Passed>> {
     let source_of = |at: usize| filter.projection().as_ref().map_or(Some(at), |kept| kept.get(at).copied());
-    let mut wanted_below = condition::columns(filter.predicate());
-    wanted_below.extend(wanted.iter().filter_map(|at| source_of(*at)));
+    let mut wanted_below = wanted.below(source_of);
+    wanted_below.dictionaries.extend(condition::columns(filter.predicate()));
+    // A condition on money is about money.
+    let asked: BTreeSet<usize> = collect_columns(filter.predicate()).iter().map(Column::index).collect();
+    wanted_below.micros.retain(|at| !asked.contains(at));
     let Some(below) = pass(filter.input(), &wanted_below)? else { return Ok(None) };
     let predicate = condition::once_per_text(filter.predicate(), &below.dictionaries)?;
     let filtered = FilterExecBuilder::from(filter).with_input(below.plan).with_predicate(predicate).build()?;
     let plan: Arc<dyn ExecutionPlan> = Arc::new(filtered);
     let columns = 0..plan.schema().fields().len();
     let is_dictionary = |at: &usize| source_of(*at).is_some_and(|source| below.dictionaries.contains(&source));
-    Ok(Some(Passed { dictionaries: columns.filter(is_dictionary).collect(), plan }))
+    let money_of = |at: usize| Some((at, below.micros.get(&source_of(at)?)?.clone()));
+    Ok(Some(Passed {
+        dictionaries: columns.clone().filter(is_dictionary).collect(),
+        micros: columns.filter_map(money_of).collect(),
+        plan,
+    }))
 }
 
-fn pass_projection(projection: &ProjectionExec, wanted: &BTreeSet<usize>) -> Result<Option<Passed>> {
+fn pass_projection(projection: &ProjectionExec, wanted: &Wanted) -> Result<Option<Passed>> {
     let source_of = |at: usize| projection.expr().get(at)?.expr.downcast_ref::<Column>().map(Column::index);
-    let wanted_below: BTreeSet<usize> = wanted.iter().filter_map(|at| source_of(*at)).collect();
+    let mut wanted_below = wanted.below(source_of);
+    let is_passed = |at: usize| wanted.micros.contains(&at) && source_of(at).is_some();
+    let others = projection.expr().iter().enumerate().filter(|(at, _)| !is_passed(*at));
+    let asked: BTreeSet<usize> =
+        others.flat_map(|(_, other)| collect_columns(&other.expr)).map(|column| column.index()).collect();
+    wanted_below.micros.retain(|at| !asked.contains(at));
     let Some(below) = pass(projection.input(), &wanted_below)? else { return Ok(None) };
-    let mut dictionaries = BTreeSet::new();
+    let (mut dictionaries, mut micros) = (BTreeSet::new(), BTreeMap::new());
     let mut columns = Vec::new();
     for (at, column) in projection.expr().iter().enumerate() {
-        let stays = wanted.contains(&at) && source_of(at).is_some_and(|source| below.dictionaries.contains(&source));
-        if stays {
+        let source = source_of(at);
+        let made = if wanted.dictionaries.contains(&at) && source.is_some_and(|at| below.dictionaries.contains(&at)) {
             dictionaries.insert(at);
-            columns.push(column.clone());
+            column.expr.clone()
+        } else if let Some(money) = source.and_then(|source| below.micros.get(&source)) {
+            micros.insert(at, money.clone());
+            column.expr.clone()
+        } else if wanted.micros.contains(&at)
+            && let Some(stored) = micros::before_widening(&column.expr)
+        {
+            micros.insert(at, column.expr.clone());
+            condition::once_per_text(&stored, &below.dictionaries)?
         } else {
-            let made = condition::once_per_text(&column.expr, &below.dictionaries)?;
-            columns.push(ProjectionExpr::new(made, column.alias.clone()));
-        }
+            condition::once_per_text(&column.expr, &below.dictionaries)?
+        };
+        columns.push(ProjectionExpr::new(made, column.alias.clone()));
     }
-    Ok(Some(Passed { plan: Arc::new(ProjectionExec::try_new(columns, below.plan)?), dictionaries }))
+    Ok(Some(Passed { plan: Arc::new(ProjectionExec::try_new(columns, below.plan)?), dictionaries, micros }))
 }

@@ -25,6 +25,10 @@ use super::rows::Rows;
 
 /// Of a Parquet file's current row group, before it is written out.
 const ROW_GROUP_BYTES: usize = 8 << 20;
+/// Most answers to reports are shorter, and are one piece.
+const PIECE_BYTES: usize = 64 << 10;
+/// Rows of such an answer that are written at a time.
+const PIECE_ROWS: usize = 1_024;
 
 impl Rows {
     /// The rows in a format. As JSON, an object on each line: the document around them is the caller's.
@@ -55,23 +59,74 @@ impl Rows {
     }
 }
 
-/// A report's answer in a format. As JSON, an object on each line.
-pub fn encode_answer(answer: &Answer, format: Format) -> Result<Bytes> {
-    let columns = answer.columns.iter().enumerate().map(|(at, name)| {
-        let values = answer.rows.iter().map(|row| &row[at]);
-        let column: ArrayRef =
-            match Metric::parse(name.strip_suffix("_as_of").unwrap_or(name)).map(|metric| metric.value(|_| 1)) {
-                Some(Value::Whole(_)) => Arc::new(values.map(Json::as_i64).collect::<Int64Array>()),
-                Some(Value::Ratio(_) | Value::Null) => Arc::new(values.map(Json::as_f64).collect::<Float64Array>()),
-                None => Arc::new(values.map(Json::as_str).collect::<StringArray>()),
-            };
-        (name.as_str(), column, true)
-    });
-    let rows = RecordBatch::try_from_iter_with_nullable(columns).map_err(failed)?;
-    let mut encoder = Encoder::new(format, &rows.schema())?;
-    let mut bytes = encoder.write(&rows)?.to_vec();
-    bytes.extend_from_slice(&encoder.finish()?);
-    Ok(bytes.into())
+/// A report's answer in a format, a piece at a time as it is taken. As JSON, an object on each line.
+pub fn encode_answer(
+    answer: Arc<Answer>,
+    format: Format,
+) -> Result<impl Iterator<Item = Result<Bytes>> + Send + 'static> {
+    let columns: Vec<DataType> = answer.columns.iter().map(|name| answer_type(name)).collect();
+    let fields = answer.columns.iter().zip(columns).map(|(name, data_type)| Field::new(name, data_type, true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let encoder = Some(Encoder::new(format, &schema)?);
+    Ok(AnswerPieces { answer, schema, encoder, from: 0 })
+}
+
+fn answer_type(column: &str) -> DataType {
+    match Metric::parse(column.strip_suffix("_as_of").unwrap_or(column)).map(|metric| metric.value(|_| 1)) {
+        Some(Value::Whole(_)) => DataType::Int64,
+        Some(Value::Ratio(_) | Value::Null) => DataType::Float64,
+        None => DataType::Utf8,
+    }
+}
+
+struct AnswerPieces {
+    answer: Arc<Answer>,
+    schema: SchemaRef,
+    /// None once all is written, or something failed.
+    encoder: Option<Encoder>,
+    /// The row that is written next.
+    from: usize,
+}
+
+impl AnswerPieces {
+    /// Until there is enough to send, or no more.
+    fn piece(&mut self) -> Result<Bytes> {
+        let mut piece = Vec::new();
+        while piece.len() < PIECE_BYTES
+            && let Some(mut encoder) = self.encoder.take()
+        {
+            let upto = self.answer.rows.len().min(self.from + PIECE_ROWS);
+            let rows = &self.answer.rows[self.from..upto];
+            if rows.is_empty() {
+                piece.extend_from_slice(&encoder.finish()?);
+                break;
+            }
+            piece.extend_from_slice(&encoder.write(&self.batch(rows)?)?);
+            self.from = upto;
+            self.encoder = Some(encoder);
+        }
+        Ok(piece.into())
+    }
+
+    fn batch(&self, rows: &[Vec<Json>]) -> Result<RecordBatch> {
+        let columns = self.schema.fields().iter().enumerate().map(|(at, field)| -> ArrayRef {
+            let values = rows.iter().map(|row| &row[at]);
+            match field.data_type() {
+                DataType::Int64 => Arc::new(values.map(Json::as_i64).collect::<Int64Array>()),
+                DataType::Float64 => Arc::new(values.map(Json::as_f64).collect::<Float64Array>()),
+                _ => Arc::new(values.map(Json::as_str).collect::<StringArray>()),
+            }
+        });
+        RecordBatch::try_new(self.schema.clone(), columns.collect()).map_err(failed)
+    }
+}
+
+impl Iterator for AnswerPieces {
+    type Item = Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.encoder.is_some().then(|| self.piece())
+    }
 }
 
 enum Step {
@@ -191,4 +246,64 @@ fn flat_schema(schema: &SchemaRef) -> SchemaRef {
         false => field.clone(),
     };
     Arc::new(Schema::new(schema.fields().iter().map(flat).collect::<Vec<_>>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use serde_json::json;
+    use tally_model::report::AnswerMeta;
+
+    fn answer(rows: usize) -> Arc<Answer> {
+        let columns = ["campaign_id", "clicks", "ctr"].map(str::to_owned).to_vec();
+        let row = |n: usize| match n % 3 {
+            0 => vec![json!(format!("c{n}")), json!(n), json!(0.5)],
+            1 => vec![json!(""), json!(-1), Json::Null],
+            _ => vec![Json::Null, json!(i64::MAX), json!(1.0)],
+        };
+        let meta =
+            AnswerMeta { source: "campaign_day".to_owned(), table_version: 7, users_error: None, warnings: Vec::new() };
+        Arc::new(Answer { columns, rows: (0..rows).map(row).collect(), meta })
+    }
+
+    fn pieces(answer: &Arc<Answer>, format: Format) -> Vec<Bytes> {
+        encode_answer(answer.clone(), format).unwrap().collect::<Result<_>>().unwrap()
+    }
+
+    /// The rows that another reader of the format finds.
+    fn read_back(bytes: Vec<u8>, format: Format) -> Vec<Vec<Json>> {
+        let mut lines = JsonBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+        let bytes = match format {
+            Format::Parquet => {
+                let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).unwrap().build().unwrap();
+                reader.for_each(|batch| lines.write(&batch.unwrap()).unwrap());
+                lines.into_inner()
+            }
+            Format::Arrow => {
+                let reader = arrow::ipc::reader::StreamReader::try_new(bytes.as_slice(), None).unwrap();
+                reader.for_each(|batch| lines.write(&batch.unwrap()).unwrap());
+                lines.into_inner()
+            }
+            _ => bytes,
+        };
+        let rows = serde_json::Deserializer::from_slice(&bytes).into_iter::<Json>().map(|row| row.unwrap());
+        rows.map(|row| ["campaign_id", "clicks", "ctr"].map(|name| row[name].clone()).to_vec()).collect()
+    }
+
+    #[test]
+    fn an_answer_in_pieces_is_read_back_row_by_row() {
+        for format in [Format::Ndjson, Format::Parquet, Format::Arrow] {
+            for rows in [0, 1, PIECE_ROWS, PIECE_ROWS + 1, 50_000] {
+                let answer = answer(rows);
+                let whole = pieces(&answer, format).concat();
+                assert!(read_back(whole, format) == answer.rows, "{rows} rows as {}", format.as_str());
+            }
+            assert_eq!(pieces(&answer(100), format).len(), 1, "{}", format.as_str());
+        }
+        for format in [Format::Ndjson, Format::Arrow] {
+            let (pieces, most) = (pieces(&answer(50_000), format), 4 * PIECE_BYTES);
+            assert!(pieces.len() > 5 && pieces.iter().all(|piece| piece.len() < most), "{}", format.as_str());
+        }
+    }
 }

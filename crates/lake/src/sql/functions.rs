@@ -42,7 +42,9 @@ pub(super) fn register(context: &SessionContext) {
 }
 
 /// Money has 38 digits in SQL, so that a sum of it never comes out as another amount.
-const MONEY: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+pub(super) const MONEY: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+
+pub(super) const MONEY_NAME: &str = "money";
 
 /// Micros as [`MONEY`]: what a cast does, at a fraction of its time, since every number of 64 bits has a place in 128.
 pub(super) fn money() -> ScalarUDF {
@@ -52,7 +54,7 @@ pub(super) fn money() -> ScalarUDF {
         let micros = micros.ok_or_else(|| DataFusionError::Internal("micros are not whole numbers".to_owned()))?;
         Ok(ColumnarValue::Array(Arc::new(micros.unary::<_, Decimal128Type>(i128::from).with_data_type(MONEY))))
     };
-    create_udf("money", vec![DataType::Int64], MONEY, Volatility::Immutable, Arc::new(widened))
+    create_udf(MONEY_NAME, vec![DataType::Int64], MONEY, Volatility::Immutable, Arc::new(widened))
 }
 
 /// The 16 bytes of an id as the text that it is known by.

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::StreamExt;
-use tally_api::{Freshness, Moment, Query, QueryError, SqlQuestion, Table};
+use tally_api::{Freshness, Moment, Pieces, Query, QueryError, SqlQuestion, Table};
 use tally_lake::{
     EventRows, FirstSighting, Lake, LakeError, Queries, Sql, SqlError, SqlLimits, Threads, WantedSightings,
     encode_answer,
@@ -204,8 +203,9 @@ impl Query for LakeQuery {
         Ok(Arc::new(LakeMoment { moment, threads: self.sql.threads() }))
     }
 
-    fn encode(&self, answer: &Answer, format: Format) -> Result<Bytes, QueryError> {
-        encode_answer(answer, format).map_err(sql_error)
+    fn encode(&self, answer: Arc<Answer>, format: Format) -> Result<Pieces, QueryError> {
+        let pieces = encode_answer(answer, format).map_err(sql_error)?;
+        Ok(Box::new(pieces.map(|piece| piece.map_err(sql_error))))
     }
 
     async fn sql(&self, question: SqlQuestion) -> Result<Table, QueryError> {

@@ -22,6 +22,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::groups::{Parts, Tuple};
+use super::micros::{SumsOfMicros, is_sum_of_micros};
 
 /// Gives what an aggregate gives whose groups are a tuple and nothing else.
 #[derive(Debug, Clone)]
@@ -145,7 +146,10 @@ struct Function {
 impl Sums {
     fn new(aggregate: &TupleAggregate, memory: MemoryReservation) -> Result<Self> {
         let functions = aggregate.functions.iter().zip(&aggregate.filters).map(|(function, filter)| {
-            let sums = function.create_groups_accumulator()?;
+            let sums = match is_sum_of_micros(function, &aggregate.input.schema()) {
+                true => Box::new(SumsOfMicros::default()),
+                false => function.create_groups_accumulator()?,
+            };
             Ok(Function { sums, arguments: function.expressions(), filter: filter.clone(), constant: None })
         });
         Ok(Self { functions: functions.collect::<Result<_>>()?, is_met: Vec::new(), memory })

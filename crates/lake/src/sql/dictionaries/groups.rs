@@ -24,7 +24,7 @@ use super::aggregate::TupleAggregate;
 use super::numbers::Numbers;
 use super::per_dictionary::dictionary_of;
 use super::tuples::{Codes, Tuples};
-use super::{Passed, condition, pass};
+use super::{Wanted, condition, micros, pass};
 
 /// The aggregate by numbers, with its texts put back. None where it gains nothing by it.
 pub(super) fn by_numbers(
@@ -40,11 +40,14 @@ pub(super) fn by_numbers(
     let schema = aggregate.input().schema();
     let column_of = |group: &Arc<dyn PhysicalExpr>| group.downcast_ref::<Column>().map(Column::index);
     let is_text = |at: &usize| *schema.field(*at).data_type() == DataType::Utf8View;
-    let mut wanted: BTreeSet<usize> =
+    let mut dictionaries: BTreeSet<usize> =
         groups.expr().iter().filter_map(|(group, _)| column_of(group)).filter(is_text).collect();
     let conditions = aggregate.filter_expr().iter().flatten();
-    wanted.extend(conditions.flat_map(condition::columns));
-    let Some(Passed { plan, dictionaries }) = pass(aggregate.input(), &wanted)? else { return Ok(None) };
+    dictionaries.extend(conditions.flat_map(condition::columns));
+    let are_columns = groups.expr().iter().all(|(group, _)| group.is::<Column>());
+    let can_take = are_columns && !groups.is_empty() && TupleAggregate::can_take(aggregate);
+    let micros = if can_take { micros::only_summed(aggregate) } else { BTreeSet::new() };
+    let Some(passed) = pass(aggregate.input(), &Wanted { dictionaries, micros })? else { return Ok(None) };
 
     // What is added up, or grouped by in another way, sees texts.
     let arguments = aggregate.aggr_expr().iter().flat_map(|function| {
@@ -54,21 +57,22 @@ pub(super) fn by_numbers(
     let others = groups.expr().iter().map(|(group, _)| group.clone()).filter(|group| !group.is::<Column>());
     let shown: BTreeSet<usize> =
         arguments.chain(others).flat_map(|used| collect_columns(&used)).map(|column| column.index()).collect();
-    let numbered: BTreeSet<usize> = dictionaries.difference(&shown).copied().collect();
-    let input = Passed { plan, dictionaries }.with_texts(|at| shown.contains(&at))?;
-
+    let numbered: BTreeSet<usize> = passed.dictionaries.difference(&shown).copied().collect();
+    let key = Key::of(groups, &passed.plan.schema(), &numbered, pool);
     let filters = aggregate
         .filter_expr()
         .iter()
         .map(|filter| filter.as_ref().map(|filter| condition::once_per_text(filter, &numbered)).transpose());
     let filters = filters.collect::<Result<Vec<_>>>()?;
-    let key = Key::of(groups, &input.schema(), &numbered, pool);
     if let Some(key) = &key
         && key.others.is_empty()
-        && TupleAggregate::can_take(aggregate)
+        && can_take
     {
+        let summed: BTreeSet<usize> = passed.micros.keys().copied().collect();
+        let input = passed.restored(|at| shown.contains(&at) && !summed.contains(&at))?;
         return Ok(Some(Arc::new(TupleAggregate::new(aggregate, key.tuple.clone(), filters, input))));
     }
+    let input = passed.restored(|at| !numbered.contains(&at))?;
     let made = AggregateExec::try_new(
         *aggregate.mode(),
         key.as_ref().map_or_else(|| groups.clone(), |key| PhysicalGroupBy::new_single(key.grouped())),

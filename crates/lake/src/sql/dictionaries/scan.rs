@@ -1,6 +1,6 @@
-//! Scans that give texts as the dictionaries that stand in the files.
+//! Scans that give columns as they stand in the files: texts as dictionaries, money as micros.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -19,38 +19,47 @@ use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::Passed;
+use super::micros::before_widening;
 use super::per_dictionary::dictionary_type;
+use super::{Passed, Wanted};
 use crate::schema::REPEATED_TEXTS;
 
-/// The scan with those of the wanted columns as dictionaries that hold texts which repeat. None where there are none, or where
-/// a file does not say which columns it has: it was written by an older binary.
-pub(super) fn with_dictionaries(scan: &DataSourceExec, wanted: &BTreeSet<usize>) -> Result<Option<Passed>> {
+/// The scan with those of the wanted columns as dictionaries that hold texts which repeat, and with micros where it would make money
+/// of them. None where there are none, or where a file does not say which columns it has: it was written by an older binary.
+pub(super) fn as_stored(scan: &DataSourceExec, wanted: &Wanted) -> Result<Option<Passed>> {
     let Some(config) = scan.data_source().downcast_ref::<FileScanConfig>() else { return Ok(None) };
     let Some(source) = config.file_source().downcast_ref::<ParquetSource>() else { return Ok(None) };
     let Some(given) = source.projection() else { return Ok(None) };
     let columns = given.as_ref();
-    let is_repeated = |at: &usize| {
-        let column = columns.get(*at).and_then(|given| given.expr.downcast_ref::<Column>());
-        column.is_some_and(|column| REPEATED_TEXTS.contains(&column.name()))
+    let name_of = |at: usize| columns.get(at)?.expr.downcast_ref::<Column>().map(Column::name);
+    let is_repeated = |at: &usize| name_of(*at).is_some_and(|name| REPEATED_TEXTS.contains(&name));
+    let dictionaries: BTreeSet<usize> = wanted.dictionaries.iter().copied().filter(is_repeated).collect();
+    let money_of = |at: &usize| {
+        let money = &columns.get(*at)?.expr;
+        before_widening(money).map(|_| (*at, money.clone()))
     };
-    let dictionaries: BTreeSet<usize> = wanted.iter().copied().filter(is_repeated).collect();
-    let names: BTreeSet<&str> =
-        dictionaries.iter().filter_map(|at| columns[*at].expr.downcast_ref::<Column>().map(Column::name)).collect();
+    let micros: BTreeMap<usize, Arc<dyn PhysicalExpr>> = wanted.micros.iter().filter_map(money_of).collect();
+    let names: BTreeSet<&str> = dictionaries.iter().filter_map(|at| name_of(*at)).collect();
     let Some(files) = read_as_dictionaries(config, &names) else { return Ok(None) };
-    if dictionaries.is_empty() {
+    if dictionaries.is_empty() && micros.is_empty() {
         return Ok(None);
     }
     let fields = scan.schema();
-    let kept = fields.fields().iter().enumerate().map(|(at, field)| {
+    let stored = fields.fields().iter().enumerate().map(|(at, field)| {
         let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), at));
-        let kept = if dictionaries.contains(&at) { Arc::new(Kept { column }) } else { column };
-        ProjectionExpr::new(kept, field.name().clone())
+        let stored = if dictionaries.contains(&at) {
+            Arc::new(Kept { column, data_type: dictionary_type() })
+        } else if micros.contains_key(&at) {
+            Arc::new(Kept { column, data_type: DataType::Int64 })
+        } else {
+            column
+        };
+        ProjectionExpr::new(stored, field.name().clone())
     });
     let config = FileScanConfigBuilder::from(config.clone()).with_file_groups(files).build();
-    let Some(config) = config.try_swapping_with_projection(&ProjectionExprs::new(kept))? else { return Ok(None) };
+    let Some(config) = config.try_swapping_with_projection(&ProjectionExprs::new(stored))? else { return Ok(None) };
     let plan: Arc<dyn ExecutionPlan> = Arc::new(DataSourceExec::new(config));
-    Ok(Some(Passed { plan, dictionaries }))
+    Ok(Some(Passed { plan, dictionaries, micros }))
 }
 
 /// The same files, to be read with some columns as dictionaries.
@@ -85,25 +94,26 @@ fn dictionaries_in(columns: &Schema, names: &BTreeSet<&str>) -> Schema {
     Schema::new(fields.collect::<Vec<FieldRef>>())
 }
 
-/// A column of a file, as a dictionary. Where the scan would cast one to texts, it does not.
+/// A column of a file as it is stored. Where the scan would cast it to texts, or make money of it, it does not.
 #[derive(Debug)]
 struct Kept {
     column: Arc<dyn PhysicalExpr>,
+    data_type: DataType,
 }
 
 impl PhysicalExpr for Kept {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let array = self.column.evaluate(batch)?.into_array(batch.num_rows())?;
-        match array.data_type() {
-            DataType::Dictionary(..) => Ok(ColumnarValue::Array(array)),
-            // A column that the file lacks, as nulls.
-            _ => Ok(ColumnarValue::Array(cast(&array, &dictionary_type())?)),
+        if *array.data_type() == self.data_type {
+            return Ok(ColumnarValue::Array(array));
         }
+        // A column that the file lacks, as nulls.
+        Ok(ColumnarValue::Array(cast(&array, &self.data_type)?))
     }
 
     fn return_field(&self, input: &Schema) -> Result<FieldRef> {
         let field = self.column.return_field(input)?;
-        Ok(Arc::new(Field::new(field.name(), dictionary_type(), field.is_nullable())))
+        Ok(Arc::new(Field::new(field.name(), self.data_type.clone(), field.is_nullable())))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
@@ -113,7 +123,8 @@ impl PhysicalExpr for Kept {
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
         let Some(column) = children.pop() else { return Ok(self) };
         let uncast = column.downcast_ref::<CastExpr>().map(|cast| cast.expr().clone());
-        Ok(Arc::new(Self { column: uncast.unwrap_or(column) }))
+        let stored = uncast.or_else(|| before_widening(&column)).unwrap_or(column);
+        Ok(Arc::new(Self { column: stored, data_type: self.data_type.clone() }))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,13 +134,16 @@ impl PhysicalExpr for Kept {
 
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "dictionary({})", self.column)
+        match self.data_type {
+            DataType::Dictionary(..) => write!(f, "dictionary({})", self.column),
+            _ => write!(f, "micros({})", self.column),
+        }
     }
 }
 
 impl PartialEq for Kept {
     fn eq(&self, other: &Self) -> bool {
-        self.column.eq(&other.column)
+        self.column.eq(&other.column) && self.data_type == other.data_type
     }
 }
 
@@ -138,5 +152,6 @@ impl Eq for Kept {}
 impl Hash for Kept {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.column.hash(state);
+        self.data_type.hash(state);
     }
 }

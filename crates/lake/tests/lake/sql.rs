@@ -1,5 +1,4 @@
 //! SQL from outside: what the views show, and what may not run.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod clicks;
 mod dictionaries;

@@ -2,7 +2,6 @@
 //!
 //! `version_1` was written by the binary before the events had a subdivision, a purpose and signals of privacy: nine clicks on
 //! three days, in four partitions.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

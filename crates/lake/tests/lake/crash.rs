@@ -1,8 +1,5 @@
 //! Kills between every two steps: the store stops at its n-th write, once before and once after that write takes effect, for
 //! every n; what a restart then makes of it must be whole.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::fmt;
 use std::path::Path as FsPath;
@@ -25,7 +22,7 @@ use tally_model::{
 use tally_pipeline::RollupBuilder;
 use uuid::{Builder, Uuid};
 
-use common::commit;
+use crate::common::commit;
 
 const T0_US: i64 = 1_700_000_000_000_000;
 const DAY_US: i64 = 86_400_000_000;

@@ -1,7 +1,4 @@
 //! Attribution from outside: conversions before and behind their clicks, restarts in between, and reports of what came of it.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +12,7 @@ use tally_model::{
 };
 use uuid::{Builder, Uuid};
 
-use common::commit;
+use crate::common::commit;
 
 /// 2023-11-14T22:13:20Z
 const T0_US: i64 = 1_700_000_000_000_000;

@@ -1,5 +1,4 @@
 //! Two lakes beside each other: the same is the same however it was committed, and anything else is told.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
 use std::sync::Arc;

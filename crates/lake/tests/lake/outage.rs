@@ -1,5 +1,4 @@
 //! A store that is away for a while: what fails meanwhile succeeds once it is back, by nothing but being tried again.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fmt;
 use std::sync::Arc;

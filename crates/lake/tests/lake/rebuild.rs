@@ -1,5 +1,4 @@
 //! Counting days again: what was wrong is found, told and mended, in one step, beside a writer.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
 use std::sync::Arc;

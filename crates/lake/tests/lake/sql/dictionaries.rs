@@ -19,6 +19,9 @@ fn event(offset: u64) -> Judged {
     event.country = [Country::parse("DE"), None, Country::parse("US"), Country::parse("JP")][(offset % 4) as usize];
     event.region = Region::of(event.country);
     event.variant = (!offset.is_multiple_of(3)).then(|| format!("variant {}", offset / 50));
+    // A few come to more together than 64 bits hold.
+    event.cost_micros = if offset.is_multiple_of(100) { i64::MAX } else { offset as i64 * 1_009 % 5_003 };
+    event.revenue_micros = offset as i64 * -7;
     event.user_agent = (!offset.is_multiple_of(5)).then(|| format!("Browser/{} Word", offset % 13));
     row.verdict = match offset % 6 {
         0 => Verdict::Not(Reason::DeclaredBot),
@@ -103,9 +106,67 @@ const ALIKE: [(&str, &str); 12] = [
     ),
 ];
 
+/// A statement whose money is only added up, and the same with money that is made before.
+const SUMS: [(&str, &str); 5] = [
+    (
+        "SELECT event_date, sum(cost_micros) AS cost, sum(revenue_micros) AS revenue, count(*) AS n FROM events GROUP BY 1",
+        "SELECT event_date, sum(cost_micros + 0) AS cost, sum(revenue_micros + 0) AS revenue, count(*) AS n FROM events \
+         GROUP BY 1",
+    ),
+    (
+        "SELECT event_date, country, sum(cost_micros) AS cost FROM events WHERE verdict = 'counted' AND variant <> 'x' \
+         GROUP BY 1, 2 ORDER BY 1, 2",
+        "SELECT event_date, country, sum(cost_micros + 0) AS cost FROM events WHERE verdict = 'counted' AND variant <> 'x' \
+         GROUP BY 1, 2 ORDER BY 1, 2",
+    ),
+    (
+        "SELECT country, sum(cost_micros) FILTER (WHERE verdict = 'counted') AS cost, \
+         sum(revenue_micros) FILTER (WHERE variant = 'variant 2' AND country = 'DE') AS some FROM events GROUP BY 1 ORDER BY 1",
+        "SELECT country, sum(cost_micros + 0) FILTER (WHERE verdict = 'counted') AS cost, \
+         sum(revenue_micros + 0) FILTER (WHERE variant = 'variant 2' AND country = 'DE') AS some FROM events GROUP BY 1 ORDER BY 1",
+    ),
+    (
+        "SELECT country, sum(c) AS cost, sum(c) - sum(r) AS margin FROM (SELECT upper(kind) AS k, country, \
+         cost_micros AS c, revenue_micros AS r FROM events) WHERE k = 'CLICK' GROUP BY 1 ORDER BY 1",
+        "SELECT country, sum(cost_micros + 0) AS cost, sum(cost_micros + 0) - sum(revenue_micros + 0) AS margin \
+         FROM events GROUP BY 1 ORDER BY 1",
+    ),
+    (
+        "SELECT country, sum(cost_micros) AS cost FROM events WHERE variant IS NULL AND country = 'XX' GROUP BY 1",
+        "SELECT country, sum(cost_micros + 0) AS cost FROM events WHERE variant IS NULL AND country = 'XX' GROUP BY 1",
+    ),
+];
+
+/// Money that is used otherwise too, or not by group: it is money all along.
+const OTHER_SUMS: [(&str, &str); 6] = [
+    (
+        "SELECT country, sum(cost_micros) AS cost FROM events WHERE cost_micros > 2500 GROUP BY 1 ORDER BY 1",
+        "SELECT country, sum(cost_micros + 0) AS cost FROM events WHERE cost_micros + 0 > 2500 GROUP BY 1 ORDER BY 1",
+    ),
+    (
+        "SELECT country, sum(cost_micros) AS cost, max(cost_micros) AS most FROM events GROUP BY 1 ORDER BY 1",
+        "SELECT country, sum(cost_micros + 0) AS cost, max(cost_micros + 0) AS most FROM events GROUP BY 1 ORDER BY 1",
+    ),
+    (
+        "SELECT country, sum(c) AS cost, sum(twice) AS twice FROM (SELECT country, cost_micros AS c, \
+         cost_micros * 2 AS twice FROM events) GROUP BY 1 ORDER BY 1",
+        "SELECT country, sum(cost_micros + 0) AS cost, sum(cost_micros + cost_micros) AS twice FROM events GROUP BY 1 ORDER BY 1",
+    ),
+    (
+        "SELECT country, sum(cost_micros) FILTER (WHERE cost_micros < 100) AS cost FROM events GROUP BY 1 ORDER BY 1",
+        "SELECT country, sum(cost_micros + 0) FILTER (WHERE cost_micros + 0 < 100) AS cost FROM events GROUP BY 1 ORDER BY 1",
+    ),
+    ("SELECT sum(cost_micros) AS cost FROM events", "SELECT sum(cost_micros + 0) AS cost FROM events"),
+    (
+        "SELECT country, sum(DISTINCT cost_micros) AS cost FROM events GROUP BY 1 ORDER BY 1",
+        "SELECT country, sum(DISTINCT cost_micros + 0) AS cost FROM events GROUP BY 1 ORDER BY 1",
+    ),
+];
+
 async fn plan_of(sql: &Sql, statement: &str) -> String {
-    let plan = ask(sql, &format!("EXPLAIN {statement}")).await;
-    plan.iter().map(|row| row["plan"].as_str().unwrap()).collect()
+    let plans = ask(sql, &format!("EXPLAIN {statement}")).await;
+    let physical = plans.iter().filter(|row| row["plan_type"] == "physical_plan");
+    physical.map(|row| row["plan"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -124,6 +185,13 @@ async fn dictionaries_give_what_texts_give() {
         let expected = ask(&sql, by_text).await;
         assert!(!answer.is_empty(), "{by_dictionary}");
         assert_eq!(answer, expected, "{by_dictionary}");
+    }
+
+    let sums = SUMS.iter().map(|pair| (pair, false)).chain(OTHER_SUMS.iter().map(|pair| (pair, true)));
+    for ((summed, made_before), makes_money) in sums {
+        let plan = plan_of(&sql, summed).await;
+        assert_eq!(plan.contains("money("), makes_money, "{summed}: {plan}");
+        assert_eq!(ask(&sql, summed).await, ask(&sql, made_before).await, "{summed}");
     }
 
     // And what the events themselves say.

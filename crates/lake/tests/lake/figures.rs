@@ -1,11 +1,7 @@
 //! The lake from outside: batches in, figures out, restarts and compaction in between.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "lake/cells.rs"]
 mod cells;
-#[path = "lake/files.rs"]
 mod files;
-#[path = "lake/moments.rs"]
 mod moments;
 
 use std::path::Path;
