@@ -3,12 +3,16 @@
 //! `cargo bench -p tally-capture --bench batch`
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints its figures, and stops at any error")]
 
+#[path = "../../pipeline/benches/cost/mod.rs"]
+mod cost;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use cost::{cpu_seconds, median};
 use prometheus_client::registry::Registry;
 use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, Front, HashKey, LimitSettings, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
@@ -71,16 +75,6 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// This process's time on all cores: the machine has other work, which is not ours to measure.
-fn cpu_seconds() -> f64 {
-    std::fs::read_dir("/proc/self/task")
-        .unwrap()
-        .flatten()
-        .filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok())
-        .map(|stat| stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9)
-        .sum()
-}
-
 async fn post(capture: &Arc<Capture>, encoding: &'static str, body: Vec<u8>) {
     let request = Request::post("/v1/events/batch").header(header::CONTENT_ENCODING, encoding);
     let answer = Front::new(Arc::clone(capture)).oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
@@ -131,8 +125,7 @@ fn main() {
             }
             costs.push((cpu_seconds() - started) * 1e6 / (EVENTS * BATCHES) as f64);
         }
-        costs.sort_by(f64::total_cmp);
-        let cost = costs[ROUNDS / 2];
+        let cost = median(costs);
         println!("{name:>8} {cost:>12.2} {:>16.0}", 1e6 / cost);
     }
 }

@@ -9,11 +9,14 @@
     reason = "a bench prints its figures, and stops at any error"
 )]
 
+mod cost;
+
 use std::collections::HashSet;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use cost::{median, thread_cpu_seconds};
 use tally_model::{EventId, Positions, partition_of};
 use tally_pipeline::{Arrival, Dedup, DedupOptions};
 
@@ -95,17 +98,6 @@ fn resident_bytes() -> u64 {
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
 }
 
-/// This thread's time on a core: the machine has other work, which is not ours to measure.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn report(name: &str, ids: u64, per_second: f64, bytes: u64, note: &str) {
     println!("{name:<34} {ids:>10} {per_second:>14.0} {:>12.2}   {note}", bytes as f64 / ids as f64);
 }
@@ -149,13 +141,13 @@ fn decide(filled: &mut Filled, keys: u64) -> (f64, f64) {
             .map(|n| arrival(n, 86_100))
             .collect();
         filled.next += MEASURED / ROUNDS;
-        let (started, cpu) = (Instant::now(), cpu_seconds());
+        let (started, cpu) = (Instant::now(), thread_cpu_seconds());
         let mut firsts = 0u64;
         for batch in arrivals.chunks(BATCH) {
             filled.dedup.decide(batch, |sighted| firsts += u64::from(sighted.is_first)).unwrap();
         }
         assert_eq!(firsts, (MEASURED / ROUNDS).div_ceil(10) * 9, "repeats, and only they, are known");
-        rates.push((MEASURED / ROUNDS) as f64 / (cpu_seconds() - cpu));
+        rates.push((MEASURED / ROUNDS) as f64 / (thread_cpu_seconds() - cpu));
         walls.push((MEASURED / ROUNDS) as f64 / started.elapsed().as_secs_f64());
     }
     (median(rates), median(walls))
@@ -164,9 +156,9 @@ fn decide(filled: &mut Filled, keys: u64) -> (f64, f64) {
 fn hot(arguments: &Arguments) {
     let before = resident_bytes();
     let options = DedupOptions { folder: None, memory_bytes_max: u64::MAX, seed: 42 };
-    let (started, cpu) = (Instant::now(), cpu_seconds());
+    let (started, cpu) = (Instant::now(), thread_cpu_seconds());
     let mut filled = fill(arguments.keys, &options);
-    let cpu = cpu_seconds() - cpu;
+    let cpu = thread_cpu_seconds() - cpu;
     let resident = resident_bytes() - before;
     let note = format!(
         "growing; by its own count {:.2} bytes/id; {:.1} s by the clock",
@@ -182,10 +174,10 @@ fn disk(arguments: &Arguments) {
     let before = resident_bytes();
     let options =
         DedupOptions { folder: Some(arguments.folder.clone()), memory_bytes_max: arguments.memory_bytes, seed: 42 };
-    let (started, cpu) = (Instant::now(), cpu_seconds());
+    let (started, cpu) = (Instant::now(), thread_cpu_seconds());
     let mut filled = fill(arguments.keys, &options);
     while filled.dedup.keep_up(&filled.judged) {}
-    let cpu = cpu_seconds() - cpu;
+    let cpu = thread_cpu_seconds() - cpu;
     let files = filled.dedup.runs();
     let note = format!(
         "filled and sealed to {files} files in {:.1} s by the clock; by its own count {:.2} bytes/id in memory",
@@ -224,10 +216,10 @@ fn set(name: &str, keys: u64, mut insert: impl FnMut(u128) -> bool) {
             .map(|n| id(n).as_u128())
             .collect();
         next += MEASURED / ROUNDS;
-        let cpu = cpu_seconds();
+        let cpu = thread_cpu_seconds();
         let firsts = ids.into_iter().filter(|id| insert(*id)).count();
         black_box(firsts);
-        rates.push((MEASURED / ROUNDS) as f64 / (cpu_seconds() - cpu));
+        rates.push((MEASURED / ROUNDS) as f64 / (thread_cpu_seconds() - cpu));
     }
     report(name, keys, median(rates), resident, "a tenth repeats; ids only, without times");
 }

@@ -3,6 +3,9 @@
 //! `cargo bench -p tally-pipeline --bench rollup`
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints its figures, and stops at any error")]
 
+mod cost;
+
+use cost::{median, thread_cpu_seconds};
 use tally_model::{Class, Fact, Kind};
 use tally_pipeline::RollupBuilder;
 
@@ -25,12 +28,6 @@ fn mix(n: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
-}
-
-/// This thread's time on a core: the machine has other work, which is not ours to measure.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
 }
 
 /// Campaigns of unequal size, each with ten ads, over so many minutes.
@@ -70,14 +67,13 @@ fn main() {
         let (mut adds, mut finishes, mut cells) = (Vec::new(), Vec::new(), 0);
         for _ in 0..ROUNDS {
             let mut builder = RollupBuilder::default();
-            let started = cpu_seconds();
+            let started = thread_cpu_seconds();
             (0..EVENTS).for_each(|n| builder.add(&fact(n, minutes, &names)));
-            let added = cpu_seconds();
+            let added = thread_cpu_seconds();
             cells = builder.finish().len();
             adds.push((added - started) * 1e9 / EVENTS as f64);
-            finishes.push((cpu_seconds() - added) * 1e9 / EVENTS as f64);
+            finishes.push((thread_cpu_seconds() - added) * 1e9 / EVENTS as f64);
         }
-        [&mut adds, &mut finishes].into_iter().for_each(|values| values.sort_by(f64::total_cmp));
-        println!("{minutes:>8} {cells:>10} {:>12.0} {:>12.0}", adds[ROUNDS / 2], finishes[ROUNDS / 2]);
+        println!("{minutes:>8} {cells:>10} {:>12.0} {:>12.0}", median(adds), median(finishes));
     }
 }

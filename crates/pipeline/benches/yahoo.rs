@@ -6,6 +6,8 @@
 //! `cargo bench -p tally-pipeline --bench yahoo`
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints its figures, and stops at any error")]
 
+mod cost;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use cost::{cpu_seconds, median};
 use prometheus_client::registry::Registry;
 use tally_capture::{Capture, CaptureMetrics, CaptureParts, CaptureSettings, Front, HashKey, LimitSettings, Limits};
 use tally_journal::{DiskJournal, DiskOptions, Journal};
@@ -141,16 +144,6 @@ impl Sink for Query {
     }
 }
 
-/// This process's time on all cores: the machine has other work, which is not ours to measure.
-fn cpu_seconds() -> f64 {
-    std::fs::read_dir("/proc/self/task")
-        .unwrap()
-        .flatten()
-        .filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok())
-        .map(|stat| stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9)
-        .sum()
-}
-
 fn main() {
     let folder = tempfile::tempdir().unwrap();
     let options = DiskOptions { retain_bytes: 0, ..DiskOptions::new(folder.path().join("journal"), 8) };
@@ -212,8 +205,7 @@ fn main() {
         costs.push((cpu_seconds() - started) * 1e6 / (EVENTS * BATCHES) as f64);
     }
     assert!(*counted.lock().unwrap() == expected, "the counts are not those of the generator");
-    costs.sort_by(f64::total_cmp);
-    let cost = costs[costs.len() / 2];
+    let cost = median(costs);
     println!("{} windows of campaigns, all equal to the generator's", expected.len());
     println!("{cost:.2} us/event, {:.0} events/s/core (median of {ROUNDS} rounds)", 1e6 / cost);
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter;
+use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result};
@@ -17,6 +17,7 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, AggregateOutputMode};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -30,10 +31,21 @@ pub(super) struct TupleAggregate {
     mode: AggregateMode,
     tuple: Arc<Tuple>,
     functions: Vec<Arc<AggregateFunctionExpr>>,
+    /// Which of them are sums of money whose column is micros.
+    of_micros: Vec<bool>,
     filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    condition: Option<Condition>,
     input: Arc<dyn ExecutionPlan>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
+}
+
+/// Which rows of the input are added up, and which columns of them: a filter right below would copy them once more, into batches
+/// of one length.
+#[derive(Debug, Clone)]
+struct Condition {
+    holds: Arc<dyn PhysicalExpr>,
+    columns: Option<Arc<[usize]>>,
 }
 
 impl TupleAggregate {
@@ -59,14 +71,46 @@ impl TupleAggregate {
             Boundedness::Bounded,
         );
         let (mode, functions) = (*aggregate.mode(), aggregate.aggr_expr().to_vec());
-        Self { mode, tuple, functions, filters, input, schema, properties: Arc::new(properties) }
+        let of_micros = functions.iter().map(|function| is_sum_of_micros(function, &input.schema())).collect();
+        let (condition, input) = Condition::split_off(input);
+        Self { mode, tuple, functions, of_micros, filters, condition, input, schema, properties: Arc::new(properties) }
     }
+}
+
+impl Condition {
+    fn split_off(input: Arc<dyn ExecutionPlan>) -> (Option<Self>, Arc<dyn ExecutionPlan>) {
+        match input.downcast_ref::<FilterExec>() {
+            Some(filter) if filter.fetch().is_none() => {
+                let columns = filter.projection().as_deref().map(Arc::from);
+                (Some(Self { holds: filter.predicate().clone(), columns }), filter.input().clone())
+            }
+            _ => (None, input),
+        }
+    }
+
+    fn rows_of(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let holds = boolean(self.holds.as_ref(), batch)?;
+        Ok(match &self.columns {
+            Some(columns) => filter_record_batch(&batch.project(columns)?, &holds)?,
+            None => filter_record_batch(batch, &holds)?,
+        })
+    }
+}
+
+fn boolean(condition: &dyn PhysicalExpr, batch: &RecordBatch) -> Result<BooleanArray> {
+    let holds = condition.evaluate(batch)?.into_array(batch.num_rows())?;
+    let holds = holds.as_boolean_opt().cloned();
+    holds.ok_or_else(|| DataFusionError::Internal(format!("{condition} is no condition")))
 }
 
 impl DisplayAs for TupleAggregate {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let functions: Vec<_> = self.functions.iter().map(|function| function.name()).collect();
-        write!(f, "TupleAggregate: mode={:?}, gby=[{}], aggr=[{}]", self.mode, self.tuple, functions.join(", "))
+        write!(f, "TupleAggregate: mode={:?}, gby=[{}], aggr=[{}]", self.mode, self.tuple, functions.join(", "))?;
+        match &self.condition {
+            Some(condition) => write!(f, ", where=[{}]", condition.holds),
+            None => Ok(()),
+        }
     }
 }
 
@@ -93,7 +137,8 @@ impl ExecutionPlan for TupleAggregate {
     ) -> Result<TreeNodeRecursion> {
         let tuple: Arc<dyn PhysicalExpr> = self.tuple.clone();
         let arguments = self.functions.iter().flat_map(|function| function.expressions());
-        for expression in std::iter::once(tuple).chain(self.filters.iter().flatten().cloned()).chain(arguments) {
+        let conditions = self.condition.iter().map(|condition| &condition.holds).chain(self.filters.iter().flatten());
+        for expression in std::iter::once(tuple).chain(conditions.cloned()).chain(arguments) {
             if visit(&expression)? == TreeNodeRecursion::Stop {
                 return Ok(TreeNodeRecursion::Stop);
             }
@@ -111,10 +156,14 @@ impl ExecutionPlan for TupleAggregate {
         let rows_max = context.session_config().batch_size();
         let memory = MemoryConsumer::new("sums of groups").register(context.memory_pool());
         let mut sums = Sums::new(self, memory)?;
-        let (tuple, schema, mode) = (self.tuple.clone(), self.schema.clone(), self.mode);
+        let (tuple, schema, mode, condition) =
+            (self.tuple.clone(), self.schema.clone(), self.mode, self.condition.clone());
         let summed = async move {
             while let Some(batch) = input.next().await {
-                sums.add(&tuple, &batch?)?;
+                match &condition {
+                    Some(condition) => sums.add(&tuple, &condition.rows_of(&batch?)?)?,
+                    None => sums.add(&tuple, &batch?)?,
+                }
             }
             let all = sums.finish(&tuple.known, mode, &schema)?;
             let starts = (0..all.num_rows()).step_by(rows_max.max(1));
@@ -145,8 +194,9 @@ struct Function {
 
 impl Sums {
     fn new(aggregate: &TupleAggregate, memory: MemoryReservation) -> Result<Self> {
-        let functions = aggregate.functions.iter().zip(&aggregate.filters).map(|(function, filter)| {
-            let sums = match is_sum_of_micros(function, &aggregate.input.schema()) {
+        let functions = aggregate.functions.iter().zip(&aggregate.of_micros).zip(&aggregate.filters);
+        let functions = functions.map(|((function, is_of_micros), filter)| {
+            let sums = match is_of_micros {
                 true => Box::new(SumsOfMicros::default()),
                 false => function.create_groups_accumulator()?,
             };
@@ -156,6 +206,9 @@ impl Sums {
     }
 
     fn add(&mut self, tuple: &Tuple, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
         let (places, groups) = tuple.number(batch)?;
         self.is_met.resize(groups, false);
         places.iter().for_each(|place| self.is_met[*place] = true);
@@ -202,14 +255,7 @@ impl Function {
         {
             self.constant = Some(value.clone());
         }
-        let filter: Option<BooleanArray> = match &self.filter {
-            None => None,
-            Some(filter) => {
-                let kept = filter.evaluate(batch)?.into_array(rows)?;
-                let kept = kept.as_boolean_opt().cloned();
-                Some(kept.ok_or_else(|| DataFusionError::Internal(format!("{filter} is no condition")))?)
-            }
-        };
+        let filter = self.filter.as_ref().map(|filter| boolean(filter.as_ref(), batch)).transpose()?;
         self.sums.update_batch(&values, places, filter.as_ref(), groups)
     }
 }

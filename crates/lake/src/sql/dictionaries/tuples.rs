@@ -116,6 +116,10 @@ impl Tuples {
         let of: Option<Vec<Axis>> = columns.iter().map(Codes::axis).collect();
         let places = columns.iter().try_fold(1_usize, |places, column| places.checked_mul(column.places()));
         let numbers = match (of, places) {
+            (_, Some(1)) if rows > 0 => {
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                vec![known.number_of_row(columns, 0, &mut vec![NULL; self.width])? as usize; rows]
+            }
             (Some(of), Some(places)) if places <= PLACES_MAX => self.by_table(of, places, columns, rows)?,
             _ => {
                 let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,9 +222,12 @@ mod tests {
                 let places: Vec<u32> = rows.iter().map(|(place, _)| place % (numbers.len() as u32 + 1)).collect();
                 let each: Vec<u32> = rows.iter().map(|(_, number)| *number).collect();
                 // By table where each column is a dictionary or one value, and row by row otherwise.
-                for last in [Codes::Same(same), Codes::Numbers(&each)] {
-                    let dictionary = || Codes::Dictionary { places: places.clone(), numbers: numbers.clone() };
-                    let columns = [dictionary(), dictionary(), last];
+                let dictionary = || Codes::Dictionary { places: places.clone(), numbers: numbers.clone() };
+                for columns in [
+                    [dictionary(), dictionary(), Codes::Same(same)],
+                    [dictionary(), dictionary(), Codes::Numbers(&each)],
+                    [Codes::Same(numbers[0]), Codes::Same(same), Codes::Same(same)],
+                ] {
                     let row = |at: usize| [columns[0].number(at), columns[1].number(at), columns[2].number(at)];
                     let (found, known) = tuples.number(&columns, rows.len()).unwrap();
                     prop_assert!(found.iter().all(|number| *number < known));
