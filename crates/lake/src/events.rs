@@ -34,6 +34,7 @@ pub(crate) const EVENTS_LAYOUT: FileLayout = FileLayout {
         "gpc",
         "status",
     ],
+    often_read: &["cost_micros", "revenue_micros"],
     distinct: &["event_id", "user_hash", "click_id", "txn_id"],
     rising: &["occurred_at", "received_at", "offset"],
     looked_up: &["event_id"],

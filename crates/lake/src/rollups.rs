@@ -50,6 +50,7 @@ pub(crate) const ROLLUPS_LAYOUT: FileLayout = FileLayout {
         "invalid_sivt_conversions",
         "quarantined_conversions",
     ],
+    often_read: &[],
     distinct: &["users"],
     rising: &[],
     looked_up: &[],

@@ -19,6 +19,7 @@ pub(crate) const ATTRIBUTIONS_LAYOUT: FileLayout = FileLayout {
     zstd_level: ZSTD_LEVEL,
     statistics: &ATTRIBUTION_STATISTICS,
     few_values: &["status", "verdict", "partition", "currency", "resolution", "touch_verdict"],
+    often_read: &[],
     distinct: &["event_id", "transaction_id", "txn_id", "click_id", "touch_id"],
     rising: &["received_at", "offset"],
     looked_up: &["transaction_id"],

@@ -6,6 +6,7 @@
 //! `numbers`, `tuples`, `aggregate`). Money that is only added up by such groups stays as it is stored too (`micros`). Nothing above
 //! the partial aggregate, or the topmost filter, sees any of it.
 
+mod accumulators;
 mod aggregate;
 mod condition;
 mod groups;
@@ -18,7 +19,7 @@ mod tuples;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::datasource::source::DataSourceExec;
@@ -205,5 +206,19 @@ fn pass_projection(projection: &ProjectionExec, wanted: &Wanted) -> Result<Optio
         };
         columns.push(ProjectionExpr::new(made, column.alias.clone()));
     }
-    Ok(Some(Passed { plan: Arc::new(ProjectionExec::try_new(columns, below.plan)?), dictionaries, micros }))
+    let plan = if moves_nothing(&columns, &below.plan.schema()) {
+        below.plan
+    } else {
+        Arc::new(ProjectionExec::try_new(columns, below.plan)?)
+    };
+    Ok(Some(Passed { plan, dictionaries, micros }))
+}
+
+/// Whether columns are what they are made of, as where they only made money of micros.
+fn moves_nothing(columns: &[ProjectionExpr], from: &Schema) -> bool {
+    let is_same = |(at, column): (usize, &ProjectionExpr)| {
+        column.expr.downcast_ref::<Column>().is_some_and(|source| source.index() == at)
+            && column.alias == *from.field(at).name()
+    };
+    columns.len() == from.fields().len() && columns.iter().enumerate().all(is_same)
 }

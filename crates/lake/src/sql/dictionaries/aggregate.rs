@@ -2,7 +2,7 @@
 //! its sums.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter, filter_record_batch};
@@ -11,19 +11,20 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, AggregateOutputMode};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::accumulators::{Accumulator, Counts, Rows, SumsOfMicros};
 use super::groups::{Parts, Tuple};
-use super::micros::{SumsOfMicros, is_sum_of_micros};
+use super::micros::is_sum_of_micros;
+use super::tuples::Places;
 
 /// Gives what an aggregate gives whose groups are a tuple and nothing else.
 #[derive(Debug, Clone)]
@@ -185,7 +186,7 @@ struct Sums {
 }
 
 struct Function {
-    sums: Box<dyn GroupsAccumulator>,
+    sums: Accumulator,
     arguments: Vec<Arc<dyn PhysicalExpr>>,
     filter: Option<Arc<dyn PhysicalExpr>>,
     /// Of an argument that is the same in all rows, as for `count(*)`, what was made of it for an earlier batch.
@@ -197,8 +198,9 @@ impl Sums {
         let functions = aggregate.functions.iter().zip(&aggregate.of_micros).zip(&aggregate.filters);
         let functions = functions.map(|((function, is_of_micros), filter)| {
             let sums = match is_of_micros {
-                true => Box::new(SumsOfMicros::default()),
-                false => function.create_groups_accumulator()?,
+                true => Accumulator::Micros(SumsOfMicros::default()),
+                false if counts_rows(function) => Accumulator::Count(Counts::default()),
+                false => Accumulator::Engines(function.create_groups_accumulator()?),
             };
             Ok(Function { sums, arguments: function.expressions(), filter: filter.clone(), constant: None })
         });
@@ -211,27 +213,28 @@ impl Sums {
         }
         let (places, groups) = tuple.number(batch)?;
         self.is_met.resize(groups, false);
-        places.iter().for_each(|place| self.is_met[*place] = true);
+        match &places {
+            Places::Same(place) => self.is_met[*place] = true,
+            Places::Each(places) => places.iter().for_each(|place| self.is_met[*place] = true),
+        }
+        let each = OnceLock::new();
         for function in &mut self.functions {
-            function.add(batch, &places, groups)?;
+            let rows = Rows { places: &places, rows: batch.num_rows(), groups, each: &each, filter: None };
+            function.add(batch, rows)?;
         }
         self.memory.try_resize(self.functions.iter().map(|function| function.sums.size()).sum())
     }
 
     /// What each of the groups comes to that were met here.
-    fn finish(mut self, known: &Parts, mode: AggregateMode, schema: &SchemaRef) -> Result<RecordBatch> {
+    fn finish(self, known: &Parts, mode: AggregateMode, schema: &SchemaRef) -> Result<RecordBatch> {
         if self.is_met.is_empty() {
             return Ok(RecordBatch::new_empty(schema.clone()));
         }
         let met: Vec<u32> = (0..).zip(&self.is_met).filter(|(_, is_met)| **is_met).map(|(group, _)| group).collect();
         let mut columns: Vec<ArrayRef> = (0..known.kinds.len()).map(|part| known.column(part, &met)).collect();
         let is_met = BooleanArray::from(self.is_met);
-        for function in &mut self.functions {
-            let sums = match mode.output_mode() {
-                AggregateOutputMode::Partial => function.sums.state(EmitTo::All)?,
-                AggregateOutputMode::Final => vec![function.sums.evaluate(EmitTo::All)?],
-            };
-            for column in sums {
+        for function in self.functions {
+            for column in function.sums.finish(mode.output_mode())? {
                 columns.push(filter(&column, &is_met)?);
             }
         }
@@ -239,8 +242,19 @@ impl Sums {
     }
 }
 
+/// Whether it is `count(*)`, or another count of what is never null.
+fn counts_rows(function: &AggregateFunctionExpr) -> bool {
+    let is_there = |argument: &Arc<dyn PhysicalExpr>| {
+        argument.downcast_ref::<Literal>().is_some_and(|literal| !literal.value().is_null())
+    };
+    function.fun().name() == "count" && !function.is_distinct() && function.expressions().iter().all(is_there)
+}
+
 impl Function {
-    fn add(&mut self, batch: &RecordBatch, places: &[usize], groups: usize) -> Result<()> {
+    fn add(&mut self, batch: &RecordBatch, groups: Rows<'_>) -> Result<()> {
+        if matches!(self.sums, Accumulator::Count(_)) && self.filter.is_none() {
+            return self.sums.add(&[], &groups);
+        }
         let rows = batch.num_rows();
         let mut values = Vec::with_capacity(self.arguments.len());
         for argument in &self.arguments {
@@ -256,6 +270,6 @@ impl Function {
             self.constant = Some(value.clone());
         }
         let filter = self.filter.as_ref().map(|filter| boolean(filter.as_ref(), batch)).transpose()?;
-        self.sums.update_batch(&values, places, filter.as_ref(), groups)
+        self.sums.add(&values, &Rows { filter: filter.as_ref(), ..groups })
     }
 }

@@ -23,7 +23,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use super::aggregate::TupleAggregate;
 use super::numbers::Numbers;
 use super::per_dictionary::dictionary_of;
-use super::tuples::{Codes, Tuples};
+use super::tuples::{Codes, Places, Tuples};
 use super::{Wanted, condition, micros, pass};
 
 /// The aggregate by numbers, with its texts put back. None where it gains nothing by it.
@@ -200,7 +200,7 @@ pub(super) struct Tuple {
 
 impl Tuple {
     /// The number of each row, and how many there are by now.
-    pub fn number(&self, batch: &RecordBatch) -> Result<(Vec<usize>, usize)> {
+    pub fn number(&self, batch: &RecordBatch) -> Result<(Places, usize)> {
         let mut days = Vec::new();
         for (column, kind) in self.columns.iter().zip(&self.known.kinds) {
             days.push(match kind {
@@ -228,6 +228,7 @@ impl Tuple {
 impl PhysicalExpr for Tuple {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let (tuples, _) = self.number(batch)?;
+        let tuples = tuples.each(batch.num_rows());
         Ok(ColumnarValue::Array(Arc::new(UInt32Array::from_iter_values(tuples.into_iter().map(|tuple| tuple as u32)))))
     }
 

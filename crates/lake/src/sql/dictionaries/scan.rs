@@ -15,7 +15,7 @@ use datafusion::datasource::physical_plan::{
 use datafusion::datasource::source::{DataSource, DataSourceExec};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_expr::expressions::{CastExpr, Column, DynamicFilterTracking};
 use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -64,6 +64,11 @@ pub(super) fn as_stored(scan: &DataSourceExec, wanted: &Wanted) -> Result<Option
 
 /// The same files, to be read with some columns as dictionaries.
 fn read_as_dictionaries(config: &FileScanConfig, names: &BTreeSet<&str>) -> Option<Vec<FileGroup>> {
+    // A condition that becomes stricter while a statement runs leaves out whole files.
+    let is_watched = config
+        .file_source()
+        .filter()
+        .is_some_and(|filter| DynamicFilterTracking::classify(&filter).contains_dynamic_filter());
     // Most files have the same columns, so that one schema serves them.
     let mut made: Vec<(SchemaRef, SchemaRef)> = Vec::new();
     let groups = config.file_groups.iter().map(|group| {
@@ -79,6 +84,10 @@ fn read_as_dictionaries(config: &FileScanConfig, names: &BTreeSet<&str>) -> Opti
             };
             let mut file = file.clone();
             file.arrow_schema = Some(with_dictionaries);
+            if !is_watched {
+                // The table has asked them already, and planning is over.
+                file.statistics = None;
+            }
             Some(file)
         });
         Some(FileGroup::new(files.collect::<Option<Vec<_>>>()?))

@@ -32,6 +32,24 @@ pub(super) enum Codes<'a> {
     Same(u32),
 }
 
+/// The groups of the rows of a batch.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Places {
+    /// One for all rows, as where files are sorted by what is asked for.
+    Same(usize),
+    Each(Vec<usize>),
+}
+
+impl Places {
+    /// The group of each of so many rows.
+    pub fn each(&self, rows: usize) -> Vec<usize> {
+        match self {
+            Places::Same(place) => vec![*place; rows],
+            Places::Each(places) => places.clone(),
+        }
+    }
+}
+
 /// The combinations that one aggregate has met, numbered in the order that it met them.
 #[derive(Debug)]
 pub(super) struct Tuples {
@@ -112,27 +130,27 @@ impl Tuples {
     }
 
     /// The number of each row's combination, and how many there are by now.
-    pub fn number(&self, columns: &[Codes<'_>], rows: usize) -> Result<(Vec<usize>, usize)> {
+    pub fn number(&self, columns: &[Codes<'_>], rows: usize) -> Result<(Places, usize)> {
         let of: Option<Vec<Axis>> = columns.iter().map(Codes::axis).collect();
         let places = columns.iter().try_fold(1_usize, |places, column| places.checked_mul(column.places()));
         let numbers = match (of, places) {
             (_, Some(1)) if rows > 0 => {
                 let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                vec![known.number_of_row(columns, 0, &mut vec![NULL; self.width])? as usize; rows]
+                Places::Same(known.number_of_row(columns, 0, &mut vec![NULL; self.width])? as usize)
             }
             (Some(of), Some(places)) if places <= PLACES_MAX => self.by_table(of, places, columns, rows)?,
             _ => {
                 let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut tuple = vec![NULL; self.width];
                 let number = |row| known.number_of_row(columns, row, &mut tuple).map(|number| number as usize);
-                (0..rows).map(number).collect::<Result<_>>()?
+                Places::Each((0..rows).map(number).collect::<Result<_>>()?)
             }
         };
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         Ok((numbers, known.numbers.len() / self.width))
     }
 
-    fn by_table(&self, of: Vec<Axis>, places: usize, columns: &[Codes<'_>], rows: usize) -> Result<Vec<usize>> {
+    fn by_table(&self, of: Vec<Axis>, places: usize, columns: &[Codes<'_>], rows: usize) -> Result<Places> {
         let mut at = vec![0_u32; rows];
         for column in columns {
             if let Codes::Dictionary { places, numbers } = column {
@@ -143,16 +161,18 @@ impl Tuples {
         let table = self.table(of, places);
         let mut tuples = table.tuples.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tuple = vec![NULL; self.width];
-        let mut numbers = Vec::with_capacity(rows);
-        for (row, at) in at.into_iter().enumerate() {
+        let mut number = |row: usize, at: u32| -> Result<usize> {
             let found = &mut tuples[at as usize];
             if *found == UNKNOWN {
                 let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
                 *found = known.number_of_row(columns, row, &mut tuple)?;
             }
-            numbers.push(*found as usize);
+            Ok(*found as usize)
+        };
+        match at.first() {
+            Some(first) if are_all(&at, *first) => Ok(Places::Same(number(0, *first)?)),
+            _ => Ok(Places::Each(at.iter().enumerate().map(|(row, at)| number(row, *at)).collect::<Result<_>>()?)),
         }
-        Ok(numbers)
     }
 
     fn table(&self, of: Vec<Axis>, places: usize) -> Arc<Table> {
@@ -173,6 +193,11 @@ impl Tuples {
         let number = |tuple: &u32| known.numbers.get(*tuple as usize * self.width + part).copied().unwrap_or(NULL);
         tuples.iter().map(number).collect()
     }
+}
+
+/// Without a branch for each, so that many are compared at a time.
+fn are_all(numbers: &[u32], number: u32) -> bool {
+    numbers.iter().fold(0, |differs, other| differs | (other ^ number)) == 0
 }
 
 impl Known {
@@ -230,6 +255,7 @@ mod tests {
                 ] {
                     let row = |at: usize| [columns[0].number(at), columns[1].number(at), columns[2].number(at)];
                     let (found, known) = tuples.number(&columns, rows.len()).unwrap();
+                    let found = found.each(rows.len());
                     prop_assert!(found.iter().all(|number| *number < known));
                     rows_of.extend(found.into_iter().enumerate().map(|(at, number)| (number, row(at))));
                 }
@@ -245,7 +271,7 @@ mod tests {
     #[test]
     fn combinations_count_towards_the_memory_of_a_statement() {
         let tuples = Tuples::new(1, &(Arc::new(GreedyMemoryPool::new(50)) as Arc<dyn MemoryPool>));
-        assert_eq!(tuples.number(&[Codes::Numbers(&[7, 8, 7])], 3).unwrap(), (vec![0, 1, 0], 2));
+        assert_eq!(tuples.number(&[Codes::Numbers(&[7, 8, 7])], 3).unwrap(), (Places::Each(vec![0, 1, 0]), 2));
         assert!(tuples.number(&[Codes::Numbers(&[9])], 1).is_err());
     }
 }
