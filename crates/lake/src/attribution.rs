@@ -111,6 +111,11 @@ impl Lake {
 }
 
 impl Attributor {
+    /// Up to where events are taken up.
+    pub fn seen(&self) -> &Positions {
+        &self.seen
+    }
+
     /// Takes up the conversions of a view, looking for what they are owed to in everything that is committed. The view is one of
     /// some time ago, so that whatever a person did before converting is in.
     pub async fn round(&mut self, view: &LakeView) -> Result<AttributionRound> {

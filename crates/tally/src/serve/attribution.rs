@@ -35,6 +35,7 @@ pub(crate) struct Attribution {
 
 #[derive(Debug, Clone)]
 pub(crate) struct AttributionMetrics {
+    records: Gauge,
     conversions: Counter,
     resolved: Counter,
     waiting: Gauge,
@@ -47,6 +48,7 @@ pub(crate) struct AttributionMetrics {
 impl AttributionMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
+            records: Gauge::default(),
             conversions: Counter::default(),
             resolved: Counter::default(),
             waiting: Gauge::default(),
@@ -56,6 +58,11 @@ impl AttributionMetrics {
             round_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
         };
         let registry = registry.sub_registry_with_prefix("tally_attribution");
+        registry.register(
+            "records",
+            "Records of the log taken up, of all partitions together",
+            metrics.records.clone(),
+        );
         registry.register("conversions", "Conversions taken up", metrics.conversions.clone());
         registry.register("resolved", "Conversions that a click or view was found for", metrics.resolved.clone());
         registry.register("waiting", "Conversions whose click may still come", metrics.waiting.clone());
@@ -106,6 +113,7 @@ impl Attribution {
     async fn round(&self, attributor: &mut Attributor, view: &tally_lake::LakeView) -> Result<bool, LakeError> {
         let started = self.clock.elapsed();
         let round = attributor.round(view).await?;
+        self.metrics.records.set(i64::try_from(attributor.seen().total()).unwrap_or(i64::MAX));
         self.metrics.conversions.inc_by(round.conversions);
         self.metrics.resolved.inc_by(round.resolved);
         self.metrics.waiting.set(i64::try_from(round.waiting).unwrap_or(i64::MAX));

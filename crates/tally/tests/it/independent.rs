@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tally_model::report::Catalog;
@@ -62,12 +62,12 @@ fn send(server: &Server, events: &[Value]) {
 }
 
 /// Conversions are attributed behind the figures: until nothing moves any more.
-fn wait_until_attributed(server: &Server) {
-    let taken = || metric(&server.get("/metrics").1, "tally_attribution_conversions_total");
-    let mut before = -1.0;
-    while taken() > before {
-        before = taken();
-        std::thread::sleep(Duration::from_secs(3));
+fn wait_until_attributed(server: &Server, events: usize) {
+    let taken_up = || metric(&server.get("/metrics").1, "tally_attribution_records");
+    let started = Instant::now();
+    while taken_up() < events as f64 {
+        assert!(started.elapsed() < Duration::from_secs(600), "{} of {events} events were taken up", taken_up());
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -214,7 +214,7 @@ fn everything_that_can_be_asked_of_generated_traffic_is_computed_alike_by_duckdb
     let mut events = generated(folder.path(), 11, "2024-03-08T00:00:00Z", 32);
     events.extend(generated(folder.path(), 12, "2024-10-04T00:00:00Z", 32));
     send(&server, &events);
-    wait_until_attributed(&server);
+    wait_until_attributed(&server, events.len());
     let mut asked = Asked { server: &server, period: Value::Null, all: Vec::new() };
     let (spring, autumn) =
         (("2024-03-01T00:00:00Z", "2024-05-01T00:00:00Z"), ("2024-10-01T00:00:00Z", "2024-12-01T00:00:00Z"));
@@ -259,10 +259,9 @@ fn everything_that_can_be_asked_of_generated_traffic_is_computed_alike_by_duckdb
 fn everything_that_can_be_asked_of_real_traffic_is_computed_alike_by_duckdb() {
     let (Some(python), Some(data)) = (python(), real_data::data()) else { return };
     let server = Server::with(&[("TALLY__REPORTS__AUDIENCE_PEOPLE_MIN", "0")]);
-    for set in ["open-bandit", "ipinyou"] {
-        send(&server, &real_data::events(&data, set));
-    }
-    wait_until_attributed(&server);
+    let events = ["open-bandit", "ipinyou"].map(|set| real_data::events(&data, set));
+    events.iter().for_each(|events| send(&server, events));
+    wait_until_attributed(&server, events.iter().map(Vec::len).sum());
     let mut asked = Asked { server: &server, period: Value::Null, all: Vec::new() };
     for (from, to, zone, campaign) in [
         ("2019-11-23T00:00:00Z", "2019-12-02T00:00:00Z", "Asia/Tokyo", "men"),

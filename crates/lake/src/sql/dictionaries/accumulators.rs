@@ -20,13 +20,8 @@ pub(super) struct Rows<'a> {
     pub groups: usize,
     /// The place of each row, for who wants it so, made once.
     pub each: &'a OnceLock<Vec<usize>>,
+    /// Without nulls: where it is not known whether a row counts, it does not.
     pub filter: Option<&'a BooleanArray>,
-}
-
-impl Rows<'_> {
-    fn is_wanted(&self, row: usize) -> bool {
-        self.filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row))
-    }
 }
 
 pub(super) enum Accumulator {
@@ -82,13 +77,11 @@ impl Counts {
         self.counts.resize(rows.groups, 0);
         match (rows.places, rows.filter) {
             (Places::Same(place), None) => self.counts[*place] += rows.rows as i64,
-            (Places::Same(place), Some(_)) => {
-                self.counts[*place] += (0..rows.rows).filter(|row| rows.is_wanted(*row)).count() as i64;
-            }
+            (Places::Same(place), Some(filter)) => self.counts[*place] += filter.values().count_set_bits() as i64,
             (Places::Each(places), None) => places.iter().for_each(|place| self.counts[*place] += 1),
-            (Places::Each(places), Some(_)) => {
-                let places = places.iter().enumerate();
-                places.for_each(|(row, place)| self.counts[*place] += i64::from(rows.is_wanted(row)));
+            (Places::Each(places), Some(filter)) => {
+                let rows = places.iter().zip(filter.values());
+                rows.for_each(|(place, counts)| self.counts[*place] += i64::from(counts));
             }
         }
     }
@@ -109,7 +102,7 @@ impl SumsOfMicros {
         self.sums.resize(rows.groups, 0);
         self.has_any.resize(rows.groups, false);
         let has_all = rows.filter.is_none() && micros.null_count() == 0;
-        let is_wanted = |row: usize| has_all || (rows.is_wanted(row) && micros.is_valid(row));
+        let is_wanted = |row: usize| rows.filter.is_none_or(|filter| filter.value(row)) && micros.is_valid(row);
         let values = micros.values();
         match rows.places {
             // Its sum need not go through memory for each row.
@@ -124,7 +117,7 @@ impl SumsOfMicros {
             }
             Places::Each(places) => {
                 for (row, (place, micros)) in places.iter().zip(values).enumerate() {
-                    if is_wanted(row) {
+                    if has_all || is_wanted(row) {
                         self.add_one(*place, *micros);
                     }
                 }
@@ -175,9 +168,9 @@ mod tests {
                 let each = places.each(rows.len());
                 let values = rows.iter().map(|row| if has_nulls { row.1 } else { Some(row.1.unwrap_or(7)) });
                 let values: Int64Array = values.collect();
-                let filter: BooleanArray = rows.iter().map(|row| (!has_nulls || row.0 > 0).then_some(row.2)).collect();
+                let filter: BooleanArray = rows.iter().map(|row| Some(row.2)).collect();
                 for (row, place) in each.iter().enumerate() {
-                    if has_filter && !(filter.is_valid(row) && filter.value(row)) {
+                    if has_filter && !filter.value(row) {
                         continue;
                     }
                     expected_counts[*place] += 1;

@@ -4,8 +4,8 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{filter, filter_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{filter, filter_record_batch, prep_null_mask_filter};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result};
@@ -98,10 +98,12 @@ impl Condition {
     }
 }
 
+/// The rows that a condition holds for, without nulls: where it is not known, it does not.
 fn boolean(condition: &dyn PhysicalExpr, batch: &RecordBatch) -> Result<BooleanArray> {
     let holds = condition.evaluate(batch)?.into_array(batch.num_rows())?;
-    let holds = holds.as_boolean_opt().cloned();
-    holds.ok_or_else(|| DataFusionError::Internal(format!("{condition} is no condition")))
+    let holds = holds.as_boolean_opt();
+    let holds = holds.ok_or_else(|| DataFusionError::Internal(format!("{condition} is no condition")))?;
+    Ok(if holds.null_count() > 0 { prep_null_mask_filter(holds) } else { holds.clone() })
 }
 
 impl DisplayAs for TupleAggregate {
