@@ -18,10 +18,19 @@ pub(super) struct Rows<'a> {
     pub rows: usize,
     /// How many groups there are by now.
     pub groups: usize,
-    /// The place of each row, for who wants it so, made once.
-    pub each: &'a OnceLock<Vec<usize>>,
+    /// Where it is the same for all, the place of each row for who wants it so, made once.
+    pub of_same: &'a OnceLock<Vec<usize>>,
     /// Without nulls: where it is not known whether a row counts, it does not.
     pub filter: Option<&'a BooleanArray>,
+}
+
+impl Rows<'_> {
+    fn each(&self) -> &[usize] {
+        match self.places {
+            Places::Same(place) => self.of_same.get_or_init(|| vec![*place; self.rows]),
+            Places::Each(places) => places,
+        }
+    }
 }
 
 pub(super) enum Accumulator {
@@ -33,10 +42,7 @@ pub(super) enum Accumulator {
 impl Accumulator {
     pub fn add(&mut self, values: &[ArrayRef], rows: &Rows<'_>) -> Result<()> {
         match self {
-            Accumulator::Engines(of) => {
-                let each = rows.each.get_or_init(|| rows.places.each(rows.rows));
-                of.update_batch(values, each, rows.filter, rows.groups)
-            }
+            Accumulator::Engines(of) => of.update_batch(values, rows.each(), rows.filter, rows.groups),
             Accumulator::Count(counts) => {
                 counts.add(rows);
                 Ok(())
@@ -161,11 +167,8 @@ mod tests {
             let (mut sums, mut counts) = (Accumulator::Micros(SumsOfMicros::default()), Accumulator::Count(Counts::default()));
             let (mut expected_sums, mut expected_counts) = ([None::<i128>; GROUPS], [0_i64; GROUPS]);
             for (rows, (is_one_group, has_nulls, has_filter)) in batches {
-                let places = match is_one_group {
-                    true => Places::Same(2),
-                    false => Places::Each(rows.iter().map(|row| row.0).collect()),
-                };
-                let each = places.each(rows.len());
+                let each: Vec<usize> = rows.iter().map(|row| if is_one_group { 2 } else { row.0 }).collect();
+                let places = if is_one_group { Places::Same(2) } else { Places::Each(each.clone()) };
                 let values = rows.iter().map(|row| if has_nulls { row.1 } else { Some(row.1.unwrap_or(7)) });
                 let values: Int64Array = values.collect();
                 let filter: BooleanArray = rows.iter().map(|row| Some(row.2)).collect();
@@ -179,7 +182,8 @@ mod tests {
                     }
                 }
                 let filter = has_filter.then_some(&filter);
-                let rows = Rows { places: &places, rows: rows.len(), groups: GROUPS, each: &OnceLock::new(), filter };
+                let rows = Rows { places: &places, rows: rows.len(), groups: GROUPS, of_same: &OnceLock::new(), filter };
+                prop_assert_eq!(rows.each(), &each);
                 let values: ArrayRef = Arc::new(values);
                 sums.add(&[values], &rows).unwrap();
                 counts.add(&[], &rows).unwrap();

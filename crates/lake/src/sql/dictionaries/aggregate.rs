@@ -191,20 +191,21 @@ struct Function {
     sums: Accumulator,
     arguments: Vec<Arc<dyn PhysicalExpr>>,
     filter: Option<Arc<dyn PhysicalExpr>>,
-    /// Of an argument that is the same in all rows, as for `count(*)`, what was made of it for an earlier batch.
-    constant: Option<ArrayRef>,
 }
 
 impl Sums {
     fn new(aggregate: &TupleAggregate, memory: MemoryReservation) -> Result<Self> {
         let functions = aggregate.functions.iter().zip(&aggregate.of_micros).zip(&aggregate.filters);
         let functions = functions.map(|((function, is_of_micros), filter)| {
+            let filter = filter.clone();
+            if counts_rows(function) {
+                return Ok(Function { sums: Accumulator::Count(Counts::default()), arguments: Vec::new(), filter });
+            }
             let sums = match is_of_micros {
                 true => Accumulator::Micros(SumsOfMicros::default()),
-                false if counts_rows(function) => Accumulator::Count(Counts::default()),
                 false => Accumulator::Engines(function.create_groups_accumulator()?),
             };
-            Ok(Function { sums, arguments: function.expressions(), filter: filter.clone(), constant: None })
+            Ok(Function { sums, arguments: function.expressions(), filter })
         });
         Ok(Self { functions: functions.collect::<Result<_>>()?, is_met: Vec::new(), memory })
     }
@@ -219,9 +220,9 @@ impl Sums {
             Places::Same(place) => self.is_met[*place] = true,
             Places::Each(places) => places.iter().for_each(|place| self.is_met[*place] = true),
         }
-        let each = OnceLock::new();
+        let of_same = OnceLock::new();
         for function in &mut self.functions {
-            let rows = Rows { places: &places, rows: batch.num_rows(), groups, each: &each, filter: None };
+            let rows = Rows { places: &places, rows: batch.num_rows(), groups, of_same: &of_same, filter: None };
             function.add(batch, rows)?;
         }
         self.memory.try_resize(self.functions.iter().map(|function| function.sums.size()).sum())
@@ -253,25 +254,10 @@ fn counts_rows(function: &AggregateFunctionExpr) -> bool {
 }
 
 impl Function {
-    fn add(&mut self, batch: &RecordBatch, groups: Rows<'_>) -> Result<()> {
-        if matches!(self.sums, Accumulator::Count(_)) && self.filter.is_none() {
-            return self.sums.add(&[], &groups);
-        }
-        let rows = batch.num_rows();
-        let mut values = Vec::with_capacity(self.arguments.len());
-        for argument in &self.arguments {
-            values.push(match &self.constant {
-                Some(made) if argument.is::<Literal>() && made.len() >= rows => made.slice(0, rows),
-                _ => argument.evaluate(batch)?.into_array(rows)?,
-            });
-        }
-        if let ([argument], [value]) = (&self.arguments[..], &values[..])
-            && argument.is::<Literal>()
-            && self.constant.as_ref().is_none_or(|made| made.len() < rows)
-        {
-            self.constant = Some(value.clone());
-        }
+    fn add(&mut self, batch: &RecordBatch, rows: Rows<'_>) -> Result<()> {
+        let value = |argument: &Arc<dyn PhysicalExpr>| argument.evaluate(batch)?.into_array(batch.num_rows());
+        let values = self.arguments.iter().map(value).collect::<Result<Vec<_>>>()?;
         let filter = self.filter.as_ref().map(|filter| boolean(filter.as_ref(), batch)).transpose()?;
-        self.sums.add(&values, &Rows { filter: filter.as_ref(), ..groups })
+        self.sums.add(&values, &Rows { filter: filter.as_ref(), ..rows })
     }
 }

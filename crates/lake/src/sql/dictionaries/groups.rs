@@ -228,7 +228,7 @@ impl Tuple {
 impl PhysicalExpr for Tuple {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let (tuples, _) = self.number(batch)?;
-        let tuples = tuples.each(batch.num_rows());
+        let tuples = tuples.into_each(batch.num_rows());
         Ok(ColumnarValue::Array(Arc::new(UInt32Array::from_iter_values(tuples.into_iter().map(|tuple| tuple as u32)))))
     }
 

@@ -42,10 +42,10 @@ pub(super) enum Places {
 
 impl Places {
     /// The group of each of so many rows.
-    pub fn each(&self, rows: usize) -> Vec<usize> {
+    pub fn into_each(self, rows: usize) -> Vec<usize> {
         match self {
-            Places::Same(place) => vec![*place; rows],
-            Places::Each(places) => places.clone(),
+            Places::Same(place) => vec![place; rows],
+            Places::Each(places) => places,
         }
     }
 }
@@ -255,7 +255,7 @@ mod tests {
                 ] {
                     let row = |at: usize| [columns[0].number(at), columns[1].number(at), columns[2].number(at)];
                     let (found, known) = tuples.number(&columns, rows.len()).unwrap();
-                    let found = found.each(rows.len());
+                    let found = found.into_each(rows.len());
                     prop_assert!(found.iter().all(|number| *number < known));
                     rows_of.extend(found.into_iter().enumerate().map(|(at, number)| (number, row(at))));
                 }
