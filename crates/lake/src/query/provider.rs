@@ -116,7 +116,7 @@ impl TableProvider for FileTable {
         // There is none of any other column, and to find that out takes longer than to read a few pages.
         options.global.bloom_filter_on_read =
             filters.iter().any(|filter| filter.column_refs().iter().any(is_looked_up));
-        // A file has one group of rows, and what the log says of it was asked above.
+        // Groups of rows are not asked: most files have one, of which the log says the same, and the pages are asked, which say more.
         options.global.pruning = false;
         let files = IndexedFiles(CachedParquetFileReaderFactory::new(store, metadata_cache));
         // Which rows match is asked of the files by the optimizer, from the filter above the scan.

@@ -64,8 +64,7 @@ pub fn encode_answer(
     answer: Arc<Answer>,
     format: Format,
 ) -> Result<impl Iterator<Item = Result<Bytes>> + Send + 'static> {
-    let columns: Vec<DataType> = answer.columns.iter().map(|name| answer_type(name)).collect();
-    let fields = answer.columns.iter().zip(columns).map(|(name, data_type)| Field::new(name, data_type, true));
+    let fields = answer.columns.iter().map(|name| Field::new(name, answer_type(name), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let encoder = Some(Encoder::new(format, &schema)?);
     Ok(AnswerPieces { answer, schema, encoder, from: 0 })

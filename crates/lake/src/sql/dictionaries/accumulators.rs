@@ -146,7 +146,6 @@ impl SumsOfMicros {
 
 #[cfg(test)]
 mod tests {
-
     use proptest::prelude::*;
 
     use super::*;

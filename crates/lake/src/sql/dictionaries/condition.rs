@@ -246,7 +246,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Few texts and many, with and without rows that have none, and answers that are not known.
+        /// Few texts and many, with and without rows that have none, and answers that are not known; also where one text stands in
+        /// many rows one after the other.
         #[test]
         fn a_row_has_what_was_decided_of_its_text(
             texts in prop::collection::vec(prop::option::weighted(0.9, any::<bool>()), 1..100),
@@ -254,6 +255,7 @@ mod tests {
             rows in prop::collection::vec(prop::option::weighted(0.9, 0..100_i32), 0..300),
             has_nulls in any::<bool>(),
             are_known in any::<bool>(),
+            repeats in prop_oneof![Just(1_usize), 1..200_usize],
         ) {
             let texts: Vec<Option<bool>> =
                 texts.into_iter().map(|holds| if are_known { Some(holds.unwrap_or(true)) } else { holds }).collect();
@@ -262,6 +264,7 @@ mod tests {
                 .into_iter()
                 .map(|row| if has_nulls { row } else { Some(row.unwrap_or(0)) })
                 .map(|row| row.map(|row| row % count))
+                .flat_map(|row| std::iter::repeat_n(row, repeats))
                 .collect();
             let values = StringArray::from_iter_values((0..count).map(|text| text.to_string()));
             let dictionary = DictionaryArray::new(rows.iter().copied().collect(), Arc::new(values));
