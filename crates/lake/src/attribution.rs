@@ -26,11 +26,12 @@ use tracing::debug;
 pub(crate) use self::rows::ATTRIBUTIONS_LAYOUT;
 use self::rows::{Attribution, Conversion, Row, Touch};
 pub use self::search::Searched;
-use crate::compact::{MAINTENANCE, sort_events};
+use crate::compact::{MAINTENANCE, sorted};
 use crate::error::{Doing, LakeError, Result};
 use crate::events::Columns;
 use crate::files::{NewFile, Rows, read_file, read_files, write_file};
 use crate::live_file::LiveFile;
+use crate::numbered::read_numbered;
 use crate::query::Queries;
 use crate::schema::ATTRIBUTIONS;
 use crate::writer::{Lake, LakeView, committed_positions};
@@ -282,8 +283,8 @@ impl Attributor {
             }
             let (store, now_ms) = (table.store(), self.lake.now_ms());
             let paths: Vec<&str> = small.iter().map(|file| file.path()).collect();
-            let batches = read_files(&store, &paths, &ATTRIBUTIONS).await?;
-            let sorting = tokio::task::spawn_blocking(move || sort_events(batches));
+            let small_rows = read_numbered(&store, &paths, &ATTRIBUTIONS).await?;
+            let sorting = tokio::task::spawn_blocking(move || sorted(small_rows));
             let mut add = write(&store, sorting.await.doing("sort attributions")??, now_ms).await?;
             add.data_change = false;
             let path = add.path.clone();

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::{SortColumn, concat, lexsort_to_indices};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use deltalake_core::kernel::Add;
 use deltalake_core::protocol::DeltaOperation;
 use object_store::ObjectStore;
@@ -19,6 +19,7 @@ use crate::error::{Doing, LakeError, Result};
 use crate::events::EVENTS_LAYOUT;
 use crate::files::{NewFile, Rows, read_files, write_file};
 use crate::live_file::LiveFile;
+use crate::numbered::read_numbered;
 use crate::rollups::{self, ROLLUPS_LAYOUT};
 use crate::schema::{EVENTS_FILE, ROLLUPS};
 use crate::table::Table;
@@ -82,8 +83,8 @@ impl Lake {
             event_files(files, settings, now_ms)
         };
         let Some(run) = Run::begin("events", &self.events, choose).await? else { return Ok(None) };
-        let batches = read_files(&run.store, &run.paths(), &EVENTS_FILE).await?;
-        let sorting = tokio::task::spawn_blocking(move || sort_events(batches));
+        let rows = read_numbered(&run.store, &run.paths(), &EVENTS_FILE).await?;
+        let sorting = tokio::task::spawn_blocking(move || sorted(rows));
         let sorted = sorting.await.doing("sort events")??;
         let partition_values = ["event_date", "region"].map(|name| {
             let value = run.inputs.first().and_then(|file| file.partition_value(name)).unwrap_or_default();
@@ -263,21 +264,22 @@ fn fullest(
 }
 
 /// By campaign, then time: what reports filter by stands together.
-pub(crate) fn sort_events(batches: Vec<RecordBatch>) -> Result<Rows> {
-    let mut keys = Vec::new();
-    for name in ["campaign_id", "occurred_at"] {
-        let values = |rows: &RecordBatch| {
-            let values = rows.column_by_name(name).cloned();
-            values.ok_or_else(|| LakeError::Damaged { what: format!("a data file has no column `{name}`") })
-        };
-        let values: Vec<ArrayRef> = batches.iter().map(values).collect::<Result<_>>()?;
-        let values: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
-        keys.push(SortColumn { values: concat(&values)?, options: None });
+pub(crate) fn sorted(rows: Rows) -> Result<Rows> {
+    let mut places = Vec::new();
+    for (batch, rows) in rows.batches.iter().enumerate() {
+        // Numbers of texts have their order.
+        let campaigns = column(rows, "campaign_id")?.as_primitive::<Int32Type>();
+        let times = column(rows, "occurred_at")?.as_primitive::<TimestampMicrosecondType>();
+        let keys = campaigns.iter().zip(times.values()).enumerate();
+        places.extend(keys.map(|(at, (campaign, time_us))| (campaign, *time_us, batch, at)));
     }
-    let places = batches.iter().enumerate().flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |at| (batch, at)));
-    let places: Vec<(usize, usize)> = places.collect();
-    let order = lexsort_to_indices(&keys, None)?.values().iter().map(|place| places[*place as usize]).collect();
-    Ok(Rows { batches, order: Some(order) })
+    places.sort_unstable();
+    Ok(Rows { order: Some(places.into_iter().map(|(.., batch, at)| (batch, at)).collect()), ..rows })
+}
+
+fn column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    let column = rows.column_by_name(name);
+    column.ok_or_else(|| LakeError::Damaged { what: format!("a data file has no column `{name}`") })
 }
 
 /// Adds up equal cells.

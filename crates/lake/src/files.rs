@@ -11,9 +11,9 @@ use deltalake_core::kernel::Add;
 use jiff::Timestamp;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::error::{Doing, LakeError, Result};
+use crate::numbered::{Texts, with_texts};
 
 /// Rows of one row group: the unit that readers skip by, and that a writer holds in memory.
 const ROW_GROUP_ROWS: usize = 512 * 1024;
@@ -115,25 +116,28 @@ pub(crate) struct Rows {
     pub batches: Vec<RecordBatch>,
     /// Batch and place of each row, where they are not to be written as they come.
     pub order: Option<Vec<(usize, usize)>>,
+    /// Of the columns that have numbers in place of texts.
+    pub texts: Texts,
 }
 
 impl From<RecordBatch> for Rows {
     fn from(batch: RecordBatch) -> Self {
-        Self { batches: vec![batch], order: None }
+        Self::from(vec![batch])
     }
 }
 
 impl From<Vec<RecordBatch>> for Rows {
     fn from(batches: Vec<RecordBatch>) -> Self {
-        Self { batches, order: None }
+        Self { batches, order: None, texts: Texts::new() }
     }
 }
 
 impl Rows {
     fn each_piece(&self, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
-        let Some(order) = &self.order else { return self.batches.iter().try_for_each(each) };
+        let mut whole = |piece: &RecordBatch| each(&with_texts(piece, &self.texts)?);
+        let Some(order) = &self.order else { return self.batches.iter().try_for_each(whole) };
         let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        order.chunks(PIECE_ROWS).try_for_each(|places| each(&interleave_record_batch(&batches, places)?))
+        order.chunks(PIECE_ROWS).try_for_each(|places| whole(&interleave_record_batch(&batches, places)?))
     }
 }
 
@@ -177,11 +181,16 @@ fn file_id(now_ms: i64) -> String {
 }
 
 fn encode(rows: &Rows, layout: FileLayout) -> Result<(Bytes, String)> {
-    let batches = rows.batches.as_slice();
-    let [first, ..] = batches else { return Err(LakeError::Damaged { what: "a file of no rows".to_owned() }) };
-    let mut writer = ArrowWriter::try_new(Vec::new(), first.schema(), Some(layout.properties(batches)))?;
+    let batches = rows.batches.iter().map(|batch| with_texts(batch, &rows.texts));
+    let batches: Vec<RecordBatch> = batches.collect::<std::result::Result<_, _>>()?;
+    let [first, ..] = batches.as_slice() else {
+        return Err(LakeError::Damaged { what: "a file of no rows".to_owned() });
+    };
+    // Parquet's own types say all that readers need: how the rows lay in memory when they were written is nobody's concern.
+    let options = ArrowWriterOptions::new().with_properties(layout.properties(&batches)).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), first.schema(), options)?;
     rows.each_piece(|piece| Ok(writer.write(piece)?))?;
-    Ok((writer.into_inner()?.into(), statistics(batches, layout.statistics)))
+    Ok((writer.into_inner()?.into(), statistics(&batches, layout.statistics)))
 }
 
 fn row_count(batches: &[RecordBatch]) -> usize {
@@ -226,6 +235,11 @@ fn bounds(data_type: &DataType, pieces: &[&ArrayRef]) -> Option<(Value, Value)> 
             let columns = || pieces.iter().map(|piece| piece.as_string::<i32>());
             Some((columns().filter_map(min_string).min()?.into(), columns().filter_map(max_string).max()?.into()))
         }
+        // Each of the texts is in some row.
+        DataType::Dictionary(..) => {
+            let texts: Vec<&ArrayRef> = pieces.iter().map(|piece| piece.as_any_dictionary().values()).collect();
+            bounds(texts.first()?.data_type(), &texts)
+        }
         _ => None,
     }
 }
@@ -236,25 +250,42 @@ pub(crate) async fn read_file(
     path: &str,
     columns: Option<&[&str]>,
 ) -> Result<Vec<RecordBatch>> {
+    let bytes = read_bytes(store, path).await?;
+    let columns: Option<Vec<String>> = columns.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+    let decoding = tokio::task::spawn_blocking(move || -> Result<Vec<RecordBatch>> {
+        let metadata = load(&bytes, ArrowReaderOptions::new())?;
+        rows_of(bytes, metadata, columns.as_deref())
+    });
+    decoding.await.doing("read a data file")?
+}
+
+pub(crate) async fn read_bytes(store: &Arc<dyn ObjectStore>, path: &str) -> Result<Bytes> {
     let found = match store.get(&Path::from(path)).await {
         Err(object_store::Error::NotFound { .. }) => {
             return Err(LakeError::Damaged { what: format!("data file `{path}` is missing") });
         }
         found => found.doing("read a data file")?,
     };
-    let bytes = found.bytes().await.doing("read a data file")?;
-    let columns: Option<Vec<String>> = columns.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-    let decoding = tokio::task::spawn_blocking(move || -> Result<Vec<RecordBatch>> {
-        let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new())?;
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata);
-        let mask = match &columns {
-            Some(names) => ProjectionMask::columns(builder.parquet_schema(), names.iter().map(String::as_str)),
-            None => ProjectionMask::all(),
-        };
-        let reader = builder.with_projection(mask).with_batch_size(64 * 1024).build()?;
-        Ok(reader.collect::<std::result::Result<Vec<_>, _>>()?)
-    });
-    decoding.await.doing("read a data file")?
+    found.bytes().await.doing("read a data file")
+}
+
+/// A file's footer, and the columns as they are to be read.
+pub(crate) fn load(bytes: &Bytes, options: ArrowReaderOptions) -> Result<ArrowReaderMetadata> {
+    Ok(ArrowReaderMetadata::load(bytes, options)?)
+}
+
+pub(crate) fn rows_of(
+    bytes: Bytes,
+    metadata: ArrowReaderMetadata,
+    columns: Option<&[String]>,
+) -> Result<Vec<RecordBatch>> {
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata);
+    let mask = match columns {
+        Some(names) => ProjectionMask::columns(builder.parquet_schema(), names.iter().map(String::as_str)),
+        None => ProjectionMask::all(),
+    };
+    let reader = builder.with_projection(mask).with_batch_size(64 * 1024).build()?;
+    Ok(reader.collect::<std::result::Result<Vec<_>, _>>()?)
 }
 
 /// All rows of several files, in batches of one schema. What a file of an older version lacks is null.
@@ -273,7 +304,7 @@ pub(crate) async fn read_files(
 }
 
 /// Column by column, since the reader's metadata may differ where the types do not.
-fn widened(batch: &RecordBatch, schema: &SchemaRef, path: &str) -> Result<RecordBatch> {
+pub(crate) fn widened(batch: &RecordBatch, schema: &SchemaRef, path: &str) -> Result<RecordBatch> {
     let in_file = batch.schema();
     if let Some(unknown) = in_file.fields().iter().find(|field| schema.field_with_name(field.name()).is_err()) {
         // A newer binary wrote it. Rows that are written anew must not lose what stands there.

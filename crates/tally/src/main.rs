@@ -25,12 +25,6 @@ use crate::config::Config;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Threads for work that blocks (files, compression, merging), for each core and at the least. Each keeps memory of its own for as long
-/// as it lives: without a bound there were 90 of them under load, with two thirds more memory and a fifth more CPU time an event
-/// (docs/performance.md).
-const BLOCKING_THREADS_A_CORE: usize = 6;
-const BLOCKING_THREADS_MIN: usize = 12;
-
 fn main() -> ExitCode {
     let done = runtime().and_then(|runtime| runtime.block_on(run(Cli::parse())));
     done.unwrap_or_else(|error| {
@@ -40,9 +34,7 @@ fn main() -> ExitCode {
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
-    let cores = std::thread::available_parallelism()?.get();
-    let blocking = BLOCKING_THREADS_MIN.max(cores * BLOCKING_THREADS_A_CORE);
-    Ok(Builder::new_multi_thread().enable_all().max_blocking_threads(blocking).build()?)
+    Ok(Builder::new_multi_thread().enable_all().max_blocking_threads(tally_lake::blocking_threads()).build()?)
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
