@@ -22,7 +22,7 @@ use crate::error::{CaptureError, Fault, LineFault};
 use crate::limits::Caller;
 use crate::macros;
 use crate::openapi::{self, BodyRefusals, InAddress, Refusals};
-use crate::parse::{self, EventBuilder, FreshEvent, Items, Stamp};
+use crate::parse::{self, EventBuilder, FreshEvent, Items, Order, Stamp};
 use crate::redirect::Link;
 use crate::shed::kinds_in;
 
@@ -63,7 +63,7 @@ pub(crate) async fn one(capture: Arc<Capture>, request: Request) -> Result<Respo
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
     let stamp = capture.stamp(&client, None);
     let event = match Form::of(&parts.headers, text)? {
-        Form::Json => parse::event_from_json(text, &stamp),
+        Form::Json => parse::event_from_json(text, &stamp, &mut Order::default()),
         Form::Pairs(encoded) => event_from_pairs(parse::pairs(encoded), &stamp),
     };
     let mut event = capture.checked(event)?;
@@ -266,7 +266,8 @@ impl Capture {
         }
         let stamp = self.stamp(client, None);
         let (mut records, mut errors, mut rejected) = (Records::default(), Vec::new(), 0);
-        let mut take = |line, item: &[u8]| match self.checked(parse::event_from_json(item, &stamp)) {
+        let mut order = Order::default();
+        let mut take = |line, item: &[u8]| match self.checked(parse::event_from_json(item, &stamp, &mut order)) {
             Ok(mut event) => {
                 self.limits.of_batch(&mut event, client);
                 records.push(&event, self.journal.partitions());

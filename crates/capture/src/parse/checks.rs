@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::ops::Range;
 
+use jiff::civil::{Date, DateTime, Time};
 use jiff::fmt::temporal::Pieces;
+use jiff::tz::Offset;
 use tally_model::{Country, EventId, Kind, Subdivision};
 use uuid::Uuid;
 
@@ -25,6 +28,10 @@ const OCCURRED_AT_MIN_US: i64 = 946_684_800_000_000;
 /// A clock in the wrong time zone is at most 14 hours ahead; a day forgives that, and no wrong unit.
 const OCCURRED_AHEAD_MAX_US: i64 = 24 * 3_600 * 1_000_000;
 const DAY_US: i64 = 24 * 3_600 * 1_000_000;
+/// Where the seconds of a time in RFC 3339 end.
+const SECOND_ENDS: usize = "2019-11-24T10:00:00".len();
+/// Nanoseconds.
+const SUBSECOND_DIGITS_MAX: u32 = 9;
 
 pub(super) type Checked<T> = Result<T, Fault>;
 
@@ -74,12 +81,18 @@ pub(crate) fn occurred_at(field: Field, found: &Found<'_>, received_at_us: i64) 
     const FORM: &str = "give RFC 3339 text with a time zone such as \"2019-11-24T10:00:00.123Z\" or \
                         \"2019-11-24T11:00:00+01:00\"; Unix seconds or milliseconds are not taken";
     let Found::Text(text) = found else { return Err(found.fault(field, "is not a time in text", FORM)) };
-    let pieces = Pieces::parse(text.as_ref()).map_err(|_| found.fault(field, "is not a time", FORM))?;
-    let Some(time) = pieces.time() else { return Err(found.fault(field, "has no time of day", FORM)) };
-    let Some(offset) = pieces.to_numeric_offset() else {
-        return Err(found.fault(field, "has no time zone", "add `Z` for UTC, or the offset, such as `+02:00`"));
+    let (at, offset) = match usual_time(text) {
+        Some(usual) => usual,
+        None => {
+            let pieces = Pieces::parse(text.as_ref()).map_err(|_| found.fault(field, "is not a time", FORM))?;
+            let Some(time) = pieces.time() else { return Err(found.fault(field, "has no time of day", FORM)) };
+            let Some(offset) = pieces.to_numeric_offset() else {
+                return Err(found.fault(field, "has no time zone", "add `Z` for UTC, or the offset, such as `+02:00`"));
+            };
+            (pieces.date().to_datetime(time), offset)
+        }
     };
-    let instant = offset.to_timestamp(pieces.date().to_datetime(time));
+    let instant = offset.to_timestamp(at);
     let at_us = instant.map_err(|_| found.fault(field, "is out of range", FORM))?.as_microsecond();
     if at_us < OCCURRED_AT_MIN_US {
         let cure = "check the sender's clock, and that seconds were not taken for milliseconds";
@@ -92,6 +105,46 @@ pub(crate) fn occurred_at(field: Field, found: &Found<'_>, received_at_us: i64) 
         return Err(found.fault(field, &is_not, cure));
     }
     Ok((at_us, i16::try_from(offset.seconds() / 60).unwrap_or_default()))
+}
+
+/// `2019-11-24T10:00:00.123Z` or `2019-11-24T11:00:00+01:00`, as nearly every sender writes it. Whatever else is a time is left to the
+/// parser that knows all of them.
+fn usual_time(text: &str) -> Option<(DateTime, Offset)> {
+    let bytes = text.as_bytes();
+    let number = |at: Range<usize>| {
+        let digit = |number: i32, digit: &u8| digit.is_ascii_digit().then(|| number * 10 + i32::from(digit - b'0'));
+        bytes.get(at)?.iter().try_fold(0, digit)
+    };
+    let two = |from: usize| i8::try_from(number(from..from + 2)?).ok();
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if separators.iter().any(|(at, separator)| bytes.get(*at) != Some(separator)) {
+        return None;
+    }
+    let (subsec_ns, zone) = match bytes.get(SECOND_ENDS)? {
+        b'.' => {
+            let digits = bytes[SECOND_ENDS + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let zone = SECOND_ENDS + 1 + digits;
+            let unit_ns = 10_i32.pow(SUBSECOND_DIGITS_MAX.checked_sub(u32::try_from(digits).ok()?)?);
+            (number(SECOND_ENDS + 1..zone).filter(|_| digits > 0)? * unit_ns, zone)
+        }
+        _ => (0, SECOND_ENDS),
+    };
+    let offset = match bytes.get(zone..)? {
+        [b'Z'] => Offset::UTC,
+        [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
+            let (hours, minutes) = (number(zone + 1..zone + 3)?, number(zone + 4..zone + 6)?);
+            // Minus zero says that the zone is not known.
+            if minutes > 59 || (*sign == b'-' && hours + minutes == 0) {
+                return None;
+            }
+            let seconds = (hours * 60 + minutes) * 60;
+            Offset::from_seconds(if *sign == b'-' { -seconds } else { seconds }).ok()?
+        }
+        _ => return None,
+    };
+    let date = Date::new(i16::try_from(number(0..4)?).ok()?, two(5)?, two(8)?).ok()?;
+    let time = Time::new(two(11)?, two(14)?, two(17)?, subsec_ns).ok()?;
+    Some((date.to_datetime(time), offset))
 }
 
 pub(crate) fn ip(field: Field, found: &Found<'_>) -> Checked<IpAddr> {
@@ -157,4 +210,36 @@ pub(crate) fn segments<'a>(field: Field, found: Found<'a>, segments: &mut Vec<Co
         segments.push(name);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn by_the_parser(text: &str) -> Option<(DateTime, Offset)> {
+        let pieces = Pieces::parse(text).ok()?;
+        Some((pieces.date().to_datetime(pieces.time()?), pieces.to_numeric_offset()?))
+    }
+
+    #[test]
+    fn times_as_senders_write_them_are_read_quickly() {
+        for text in ["2019-11-24T10:00:00.123Z", "2019-11-24T11:00:00+01:00", "2024-02-29T23:59:59.123456-09:30"] {
+            assert_eq!(usual_time(text), by_the_parser(text), "{text}");
+            assert!(usual_time(text).is_some(), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+        #[test]
+        fn a_time_that_is_read_quickly_is_what_the_parser_reads(
+            text in "[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9]([.,][0-9]{0,10})?(Z|z|[+-][0-2][0-9]:?[0-9]{2})?"
+        ) {
+            if let Some(quick) = usual_time(&text) {
+                prop_assert_eq!(Some(quick), by_the_parser(&text), "{}", text);
+            }
+        }
+    }
 }

@@ -13,6 +13,11 @@ macro_rules! fields {
                 match self { $(Field::$variant => $name,)* }
             }
 
+            /// As it stands in front of a value in JSON without spaces.
+            pub fn json_key(self) -> &'static str {
+                match self { $(Field::$variant => concat!("\"", $name, "\":"),)* }
+            }
+
             pub fn parse(name: &str) -> Option<Self> {
                 match name { $($name => Some(Field::$variant),)* _ => None }
             }

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::builder::{EventBuilder, FreshEvent, Stamp};
 use super::field::Field;
 use super::found::{Found, Key};
+use super::order::Order;
 use super::scan;
 use crate::body::EVENT_BYTES_MAX;
 use crate::error::Fault;
@@ -15,7 +16,8 @@ use crate::error::Fault;
 const CURE: &str =
     "give one JSON object for each event; several go to /v1/events/batch, one on each line or in an array";
 
-pub(crate) fn event<'a>(text: &'a [u8], stamp: &'a Stamp<'a>) -> Result<FreshEvent<'a>, Fault> {
+/// `order` is that of the events before it, and learns from it.
+pub(crate) fn event<'a>(text: &'a [u8], stamp: &'a Stamp<'a>, order: &mut Order) -> Result<FreshEvent<'a>, Fault> {
     if text.len() > EVENT_BYTES_MAX {
         let what = format!("the event has {} bytes", text.len());
         return Err(Fault::no_event(what, format!("give at most {EVENT_BYTES_MAX} bytes for one event")));
@@ -32,7 +34,7 @@ pub(crate) fn event<'a>(text: &'a [u8], stamp: &'a Stamp<'a>) -> Result<FreshEve
         None => return Err(Fault::no_event("is empty", CURE)),
     }
     let mut builder = EventBuilder::new(stamp);
-    if scan::usual(text, &mut builder).is_some() {
+    if scan::usual(text, &mut builder, order).is_some() {
         return builder.finish();
     }
     thorough(text, stamp)

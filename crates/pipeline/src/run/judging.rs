@@ -16,6 +16,9 @@ use crate::{
 };
 
 const READ_RECORDS: usize = 8_192;
+/// Events decoded at once, before the first of them is judged: as many as the processor's nearest caches hold, and enough for their
+/// ids to be looked up together.
+const DECODED_EVENTS: usize = 128;
 /// Whoever gets fewer than so many at once is level with the journal.
 const FEW_RECORDS: usize = READ_RECORDS / 8;
 /// Bytes of records in a batch, which take about five times that in memory until they are committed.
@@ -161,25 +164,28 @@ impl<R: Rows> Judging<R> {
         let room = self.settings.commit_events_max.saturating_sub(self.open.batch.events()).min(READ_RECORDS);
         let records = self.reader.read(room, wait)?;
         let read_few = records.len() < FEW_RECORDS;
-        let mut readable = Vec::with_capacity(records.len());
+        let mut readable = Vec::with_capacity(DECODED_EVENTS.min(records.len()));
         for record in &records {
             match read_record(&record.bytes, &mut self.agents) {
                 Ok((event, device)) => readable.push(Readable { record, event, device }),
                 Err(why) => {
                     // In the order of the log: its time is that of the records before it.
-                    self.judge_all(std::mem::take(&mut readable))?;
+                    self.judge_all(&mut readable)?;
                     self.quarantine(record, &why);
                 }
             }
+            if readable.len() == DECODED_EVENTS {
+                self.judge_all(&mut readable)?;
+            }
         }
-        self.judge_all(readable)?;
+        self.judge_all(&mut readable)?;
         let keeps_up = self.memory.dedup.keep_up(&self.position);
         self.is_idle = read_few && !keeps_up;
         Ok(())
     }
 
-    /// Decides on ids many at a time, since looking one up waits for memory.
-    fn judge_all(&mut self, records: Vec<Readable<'_>>) -> Result<(), PipelineError> {
+    /// Decides on ids many at a time, since looking one up waits for memory. Leaves no record.
+    fn judge_all(&mut self, records: &mut Vec<Readable<'_>>) -> Result<(), PipelineError> {
         let arrivals: Vec<Arrival> = records
             .iter()
             .map(|Readable { record, event, .. }| Arrival {
@@ -190,7 +196,7 @@ impl<R: Rows> Judging<R> {
             .collect();
         let mut sighted = Vec::with_capacity(arrivals.len());
         self.memory.dedup.decide(&arrivals, |one| sighted.push(one))?;
-        for (record, sighted) in records.into_iter().zip(sighted) {
+        for (record, sighted) in records.drain(..).zip(sighted) {
             self.judge(record, sighted);
         }
         Ok(())

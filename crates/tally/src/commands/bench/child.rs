@@ -123,6 +123,11 @@ impl ServerProcess {
         self.memory("VmRSS:")
     }
 
+    /// Of that, what ids take.
+    pub async fn ids_bytes(&self) -> Result<u64> {
+        Ok(self.metric("tally_pipeline_dedup_memory_bytes").await? as u64)
+    }
+
     fn memory(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .context("cannot read the server's memory")?;

@@ -19,6 +19,8 @@ struct Sample {
     events: u64,
     cpu_s: f64,
     memory_bytes: u64,
+    /// For ids, which grow up to a bound of their own.
+    ids_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +33,7 @@ struct Tenth {
     events: u64,
     cpu_us_an_event: f64,
     memory_bytes_max: u64,
+    ids_bytes: u64,
 }
 
 impl Growth {
@@ -38,7 +41,8 @@ impl Growth {
     pub async fn watch(&mut self, server: &ServerProcess) -> Result<()> {
         loop {
             let (cpu_s, memory_bytes) = (server.cpu_seconds()?, server.memory_bytes()?);
-            self.0.push(Sample { events: committed(server).await?, cpu_s, memory_bytes });
+            let ids_bytes = server.ids_bytes().await?;
+            self.0.push(Sample { events: committed(server).await?, cpu_s, memory_bytes, ids_bytes });
             tokio::time::sleep(SAMPLED_EVERY).await;
         }
     }
@@ -47,11 +51,12 @@ impl Growth {
     pub fn tell(&self) {
         let tenths = self.tenths();
         if !tenths.is_empty() {
-            say(format!("\n{:>14} {:>14} {:>14}", "events so far", "CPU us/event", "memory MB"));
+            say(format!("\n{:>14} {:>14} {:>14} {:>14}", "events so far", "CPU us/event", "memory MB", "ids of that"));
         }
         for tenth in tenths {
             let (events, memory) = (grouped(tenth.events as i64), tenth.memory_bytes_max as f64 / 1e6);
-            say(format!("{events:>14} {:>14.2} {memory:>14.0}", tenth.cpu_us_an_event));
+            let ids = tenth.ids_bytes as f64 / 1e6;
+            say(format!("{events:>14} {:>14.2} {memory:>14.0} {ids:>14.0}", tenth.cpu_us_an_event));
         }
     }
 
@@ -67,7 +72,7 @@ impl Growth {
             let memory_bytes_max = self.0[from..=to].iter().map(|sample| sample.memory_bytes).max()?;
             from = to;
             let cpu_us_an_event = (last.cpu_s - first.cpu_s) * 1e6 / (last.events - first.events).max(1) as f64;
-            Some(Tenth { events: last.events, cpu_us_an_event, memory_bytes_max })
+            Some(Tenth { events: last.events, cpu_us_an_event, memory_bytes_max, ids_bytes: last.ids_bytes })
         };
         (1..=TENTHS).filter_map(tenth).collect()
     }
@@ -91,13 +96,15 @@ mod tests {
             events: n * 1_000,
             cpu_s: (n + n.saturating_sub(50)) as f64 * 0.01,
             memory_bytes: if n == 73 { 900 } else { 100 },
+            ids_bytes: n,
         };
         let tenths = Growth((0..=100).map(sample).collect()).tenths();
         let costs: Vec<f64> = tenths.iter().map(|tenth| tenth.cpu_us_an_event.round()).collect();
         assert_eq!(costs, [10.0, 10.0, 10.0, 10.0, 10.0, 20.0, 20.0, 20.0, 20.0, 20.0]);
         let memory: Vec<u64> = tenths.iter().map(|tenth| tenth.memory_bytes_max).collect();
         assert_eq!(memory, [100, 100, 100, 100, 100, 100, 100, 900, 100, 100]);
-        assert_eq!(tenths.last().unwrap().events, 100_000);
+        let last = tenths.last().unwrap();
+        assert_eq!((last.events, last.ids_bytes), (100_000, 100));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tally_model::{Clock, SystemClock};
 use tally_traffic::{Generator, Plan};
@@ -98,9 +98,11 @@ pub(super) async fn run(options: Options) -> Result<()> {
     ));
     say(format!("reports          {:>12} answered, median {:.0} ms", watched.reports, watched.report_ms));
     say(format!(
-        "memory           {:>12.0} MB after a fifth of the time, {:.0} MB at its end, {:.0} MB at most",
-        watched.early_mb,
-        watched.late_mb,
+        "memory           {:>12.0} MB after a fifth of the time ({:.0} of ids), {:.0} MB at its end ({:.0}), {:.0} MB at most",
+        watched.early.all_mb,
+        watched.early.ids_mb,
+        watched.late.all_mb,
+        watched.late.ids_mb,
         server.peak_memory_bytes()? as f64 / 1e6
     ));
     say(format!("all counted      {caught_up_s:>12.1} s after the overload ended"));
@@ -172,8 +174,19 @@ fn start_flood(flood: &Arc<Flood>, address: SocketAddr, batch: Vec<u8>) -> JoinS
 struct Watched {
     reports: usize,
     report_ms: f64,
-    early_mb: f64,
-    late_mb: f64,
+    early: Memory,
+    late: Memory,
+}
+
+struct Memory {
+    all_mb: f64,
+    ids_mb: f64,
+}
+
+impl Memory {
+    async fn of(server: &ServerProcess) -> Result<Self> {
+        Ok(Self { all_mb: server.memory_bytes()? as f64 / 1e6, ids_mb: server.ids_bytes().await? as f64 / 1e6 })
+    }
 }
 
 /// Asks one question after the other, and looks at the server's memory.
@@ -184,21 +197,21 @@ async fn watch(server: &ServerProcess, time: Duration) -> Result<Watched> {
         "from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"
     });
     let started = Instant::now();
-    let (mut times_ms, mut early_mb) = (Vec::new(), None);
+    let (mut times_ms, mut early) = (Vec::new(), None);
     while started.elapsed() < time {
         let asked = Instant::now();
         let answer = http.post(format!("{}/v1/query", server.url())).json(&question).send().await?;
         ensure!(answer.status().is_success(), "a report was answered {}", answer.status());
         answer.bytes().await?;
         times_ms.push(asked.elapsed().as_secs_f64() * 1e3);
-        if early_mb.is_none() && started.elapsed() > time / 5 {
-            early_mb = Some(server.memory_bytes()? as f64 / 1e6);
+        if early.is_none() && started.elapsed() > time / 5 {
+            early = Some(Memory::of(server).await?);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let late_mb = server.memory_bytes()? as f64 / 1e6;
-    let reports = times_ms.len();
-    Ok(Watched { reports, report_ms: median(&mut times_ms), early_mb: early_mb.unwrap_or(late_mb), late_mb })
+    let late = Memory::of(server).await?;
+    let (reports, report_ms) = (times_ms.len(), median(&mut times_ms));
+    Ok(Watched { reports, report_ms, early: early.context("the overload ended before a fifth of its time")?, late })
 }
 
 async fn ensure_counted(server: &ServerProcess, impressions: u64, clicks: u64) -> Result<()> {
