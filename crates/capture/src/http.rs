@@ -267,12 +267,13 @@ impl Capture {
         let stamp = self.stamp(client, None);
         let (mut records, mut errors, mut rejected) = (Records::default(), Vec::new(), 0);
         let mut order = Order::default();
-        let mut take = |line, item: &[u8]| match self.checked(parse::event_from_json(item, &stamp, &mut order)) {
+        let mut take = |line, item: &[u8]| match parse::event_from_json(item, &stamp, &mut order) {
             Ok(mut event) => {
                 self.limits.of_batch(&mut event, client);
                 records.push(&event, self.journal.partitions());
             }
             Err(fault) => {
+                self.metrics.rejected(&fault);
                 rejected += 1;
                 if errors.len() < ERRORS_LISTED_MAX {
                     errors.push(LineFault { line, fault });

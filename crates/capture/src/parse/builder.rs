@@ -124,9 +124,9 @@ impl<'a> EventBuilder<'a> {
         self.props.add_text(key, text);
     }
 
-    /// The event whole, or what it lacks.
-    pub fn finish(self) -> Result<FreshEvent<'a>, Fault> {
-        let Self { stamp, mut event, id, kind, place, mut privacy, props } = self;
+    /// The event whole, or what it lacks. Made in place: events are large, and a batch has many.
+    pub fn finish(mut self) -> Result<FreshEvent<'a>, Fault> {
+        let Self { stamp, ref mut event, id, kind, ref mut place, ref mut privacy, ref mut props } = self;
         let client = stamp.client;
         event.kind = kind.ok_or_else(|| missing(Field::Kind, "give `impression`, `click` or `conversion`"))?;
         if !(event.kind == Kind::Conversion && event.click_id.is_some()) {
@@ -139,8 +139,12 @@ impl<'a> EventBuilder<'a> {
         }
         event.id = id.unwrap_or_else(|| new_id(stamp));
         event.ip_hash = event.ip_hash.or(client.ip_hash);
-        event.user_agent = event.user_agent.or_else(|| client.user_agent.as_deref().map(Cow::Borrowed));
-        event.referrer = event.referrer.or_else(|| client.referrer.as_deref().map(Cow::Borrowed));
+        if event.user_agent.is_none() {
+            event.user_agent = client.user_agent.as_deref().map(Cow::Borrowed);
+        }
+        if event.referrer.is_none() {
+            event.referrer = client.referrer.as_deref().map(Cow::Borrowed);
+        }
         if let Some(subdivision) = &event.subdivision {
             let country = *event.country.get_or_insert(subdivision.country());
             if country != subdivision.country() {
@@ -153,15 +157,15 @@ impl<'a> EventBuilder<'a> {
             }
         }
         if event.country.is_none() {
-            let place = if place.country.is_some() { place } else { client.place.clone() };
-            (event.country, event.subdivision) = (place.country, place.subdivision);
+            let place = if place.country.is_some() { &*place } else { &client.place };
+            (event.country, event.subdivision) = (place.country, place.subdivision.clone());
         }
         event.purpose = client.purpose;
         privacy.gpc = privacy.gpc.or(client.gpc);
-        event.privacy = privacy.some();
+        event.privacy = std::mem::take(privacy).some();
         event.region = Region::of(event.country);
-        event.props = props.finish()?.map(Cow::Owned);
-        Ok(event)
+        event.props = std::mem::take(props).finish()?.map(Cow::Owned);
+        Ok(self.event)
     }
 }
 
