@@ -33,6 +33,6 @@ pub use events::{CountedClick, FirstSighting};
 pub use query::{Moment, Queries};
 pub use rebuild::Rebuild;
 pub use sql::{Rows, Sql, SqlError, SqlLimits, SqlSession, encode_answer};
-pub use threads::{Threads, blocking_threads};
+pub use threads::{Threads, blocking_threads, step_back};
 pub use touched::Touched;
 pub use writer::{Lake, LakeView, TableSize, WantedSightings};

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
 use tokio::runtime::Runtime;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -18,6 +19,18 @@ const BLOCKING_MIN: usize = 12;
 /// How many threads for work that blocks a runtime may have.
 pub fn blocking_threads() -> usize {
     BLOCKING_MIN.max(cores() * BLOCKING_A_CORE)
+}
+
+/// Of 0 to 99, where 49 is what threads begin with: a niceness of 10, with which a thread gets a tenth of what one that serves
+/// connections gets where both want the processor, and all of it where only one does.
+const BACKGROUND: u8 = 22;
+
+/// From now on this thread, and each that it starts, leaves the processor to those that serve connections and write the journal. A
+/// commit wants all cores for a moment, and a click would wait for it (docs/performance.md).
+pub fn step_back() {
+    let priority = ThreadPriorityValue::try_from(BACKGROUND).map(ThreadPriority::Crossplatform);
+    // Refused only where the whole process runs at less: so much the better.
+    let _ = priority.map(set_current_thread_priority);
 }
 
 fn cores() -> usize {
@@ -36,6 +49,7 @@ impl Threads {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(Self::count())
             .max_blocking_threads(blocking_threads())
+            .on_thread_start(step_back)
             .thread_name("tally-questions")
             .enable_all()
             .build()
@@ -78,5 +92,27 @@ impl Drop for Ends {
             // Waits for nobody: this may run on a thread that must not block.
             runtime.shutdown_background();
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn niceness() -> i32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, behind_name) = stat.rsplit_once(") ").unwrap();
+        behind_name.split(' ').nth(16).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_thread_that_steps_back_does_so_with_those_that_it_starts_and_no_other() {
+        let before = niceness();
+        let stepped_back = std::thread::spawn(|| {
+            step_back();
+            (niceness(), std::thread::spawn(niceness).join().unwrap())
+        });
+        assert_eq!(stepped_back.join().unwrap(), (10, 10));
+        assert_eq!(niceness(), before);
     }
 }

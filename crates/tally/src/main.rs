@@ -26,15 +26,22 @@ use crate::config::Config;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    let done = runtime().and_then(|runtime| runtime.block_on(run(Cli::parse())));
+    let cli = Cli::parse();
+    let done = runtime(&cli.command).and_then(|runtime| runtime.block_on(run(cli)));
     done.unwrap_or_else(|error| {
         say_error(&error);
         ExitCode::FAILURE
     })
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
-    Ok(Builder::new_multi_thread().enable_all().max_blocking_threads(tally_lake::blocking_threads()).build()?)
+/// For all but connections, which have threads of their own.
+fn runtime(command: &Command) -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.enable_all().max_blocking_threads(tally_lake::blocking_threads());
+    if matches!(command, Command::Serve(_) | Command::Demo(_)) {
+        builder.on_thread_start(tally_lake::step_back);
+    }
+    Ok(builder.build()?)
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -325,6 +325,8 @@ fn run_pipeline(pipeline: Pipeline<LakeSink>) -> Result<RunningPipeline> {
     let runtime = tokio::runtime::Handle::current();
     let (running, is_running) = watch::channel(true);
     let thread = std::thread::Builder::new().name("tally-pipeline".to_owned()).spawn(move || {
+        // And the thread that judges with it.
+        tally_lake::step_back();
         let ended = runtime.block_on(pipeline.run());
         running.send_replace(false);
         if let Err(error) = &ended {

@@ -57,7 +57,12 @@ impl Workers {
 
 impl Worker {
     fn start(nth: usize, prepare: fn()) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(ASIDE_THREADS_MAX).build()?;
+        // Those aside are started by the runtime; the one that serves is not.
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(ASIDE_THREADS_MAX)
+            .on_thread_start(tally_lake::step_back)
+            .build()?;
         let handle = runtime.handle().clone();
         let (ends, ended) = oneshot::channel::<()>();
         thread::Builder::new().name(format!("tally-door-{nth}")).spawn(move || {
