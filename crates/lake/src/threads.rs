@@ -95,10 +95,11 @@ impl Drop for Ends {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[cfg(target_os = "linux")]
     fn niceness() -> i32 {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
         let (_, behind_name) = stat.rsplit_once(") ").unwrap();
@@ -106,6 +107,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn a_thread_that_steps_back_does_so_with_those_that_it_starts_and_no_other() {
         let before = niceness();
         let stepped_back = std::thread::spawn(|| {
