@@ -5,11 +5,11 @@ mod dictionaries;
 
 use std::path::Path;
 
-use clicks::{LIMITS, ask, bytes, judged, lake};
+use clicks::{LIMITS, ask, bytes, commit, judged, lake};
 use futures::StreamExt;
 use serde_json::json;
-use tally_lake::{EventRows, Sql, SqlError, SqlLimits};
-use tally_model::{Format, Positions};
+use tally_lake::{CompactionSettings, EventRows, Sql, SqlError, SqlLimits};
+use tally_model::{Format, Judged, Positions};
 
 async fn error(sql: &Sql, statement: &str) -> String {
     match bytes(sql, statement, Format::Ndjson, LIMITS).await {
@@ -222,4 +222,32 @@ async fn each_statement_sees_what_is_committed_when_it_begins() {
     lake.commit_cells(version, &tally_model::Cells::default()).await.unwrap();
     assert_eq!(count().await, before + 1);
     assert_eq!(ask(&sql, "SELECT count(*) AS n FROM events").await, [json!({"n": 11})]);
+}
+
+/// A file's dictionary holds a megabyte of texts; those behind it stand in its pages as they are.
+#[tokio::test]
+async fn texts_that_no_dictionary_holds_are_those_of_their_rows_after_compaction_too() {
+    const ROWS: u64 = 18_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (lake, sql) = lake(folder.path(), 10).await;
+    for from in [10, 10 + ROWS] {
+        let with_agent = |offset: u64| {
+            let mut row = judged(offset);
+            row.event.user_agent = (!offset.is_multiple_of(7)).then(|| format!("{offset:0>240}"));
+            row
+        };
+        commit(&lake, &(from..from + ROWS).map(with_agent).collect::<Vec<Judged>>()).await;
+    }
+    let counts = async || {
+        let [nobodys, own] = ["user_agent IS NULL", "CAST(user_agent AS BIGINT) = log_offset"]
+            .map(|condition| format!("SELECT count(*) AS n FROM events WHERE {condition}"));
+        (ask(&sql, &nobodys).await, ask(&sql, &own).await)
+    };
+    let before = counts().await;
+    assert_eq!(before, (vec![json!({"n": 10 + 5_143})], vec![json!({"n": 2 * ROWS - 5_143})]));
+    let settings = CompactionSettings { files_min: 2, rows_max: 100_000 };
+    assert!(!lake.compact(settings).await.unwrap().is_empty());
+    while !lake.compact(settings).await.unwrap().is_empty() {}
+    assert_eq!(lake.view().sizes()[0].files, 6, "of each region the large two in one, and the small two");
+    assert_eq!(counts().await, before);
 }
