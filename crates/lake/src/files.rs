@@ -253,7 +253,7 @@ pub(crate) async fn read_file(
     let bytes = read_bytes(store, path).await?;
     let columns: Option<Vec<String>> = columns.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
     let decoding = tokio::task::spawn_blocking(move || -> Result<Vec<RecordBatch>> {
-        let metadata = load(&bytes, ArrowReaderOptions::new())?;
+        let metadata = load(&bytes)?;
         rows_of(bytes, metadata, columns.as_deref())
     });
     decoding.await.doing("read a data file")?
@@ -269,9 +269,9 @@ pub(crate) async fn read_bytes(store: &Arc<dyn ObjectStore>, path: &str) -> Resu
     found.bytes().await.doing("read a data file")
 }
 
-/// A file's footer, and the columns as they are to be read.
-pub(crate) fn load(bytes: &Bytes, options: ArrowReaderOptions) -> Result<ArrowReaderMetadata> {
-    Ok(ArrowReaderMetadata::load(bytes, options)?)
+/// A file's footer, with the columns as they stand there.
+pub(crate) fn load(bytes: &Bytes) -> Result<ArrowReaderMetadata> {
+    Ok(ArrowReaderMetadata::load(bytes, ArrowReaderOptions::new())?)
 }
 
 pub(crate) fn rows_of(

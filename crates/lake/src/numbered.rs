@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, 
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use object_store::ObjectStore;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
 use crate::error::{Doing, Result};
 use crate::files::{Rows, load, read_bytes, rows_of, widened};
@@ -24,9 +24,10 @@ pub(crate) async fn read_numbered(store: &Arc<dyn ObjectStore>, paths: &[&str], 
     for path in paths {
         let bytes = read_bytes(store, path).await?;
         let decoding = tokio::task::spawn_blocking(move || {
-            let numbered = with_dictionaries(load(&bytes, ArrowReaderOptions::new())?.schema());
-            let metadata = load(&bytes, ArrowReaderOptions::new().with_schema(numbered))?;
-            rows_of(bytes, metadata, None)
+            let plain = load(&bytes)?;
+            let numbered = ArrowReaderOptions::new().with_schema(with_dictionaries(plain.schema()));
+            let numbered = ArrowReaderMetadata::try_new(plain.metadata().clone(), numbered)?;
+            rows_of(bytes, numbered, None)
         });
         for batch in decoding.await.doing("read a data file")?? {
             batches.push(widened(&batch, &schema, path)?);

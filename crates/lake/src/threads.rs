@@ -26,10 +26,10 @@ pub fn blocking_threads() -> usize {
 const BACKGROUND: u8 = 22;
 
 /// From now on this thread, and each that it starts, leaves the processor to those that serve connections and write the journal. A
-/// commit wants all cores for a moment, and a click would wait for it (docs/performance.md).
+/// commit or a compaction wants all cores for a moment, and a click would wait for it (docs/performance.md).
 pub fn step_back() {
     let priority = ThreadPriorityValue::try_from(BACKGROUND).map(ThreadPriority::Crossplatform);
-    // Refused only where the whole process runs at less: so much the better.
+    // Refused only where the whole process runs at less already, as somebody wanted it (and never to root).
     let _ = priority.map(set_current_thread_priority);
 }
 
@@ -114,7 +114,10 @@ mod tests {
             step_back();
             (niceness(), std::thread::spawn(niceness).join().unwrap())
         });
-        assert_eq!(stepped_back.join().unwrap(), (10, 10));
+        let (own, of_another) = stepped_back.join().unwrap();
+        // Whoever runs the tests at less has no right to more.
+        assert!((10..=before.max(10)).contains(&own), "{own}");
+        assert_eq!(own, of_another);
         assert_eq!(niceness(), before);
     }
 }

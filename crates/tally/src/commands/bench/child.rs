@@ -88,11 +88,13 @@ impl ServerProcess {
         format!("http://{}", self.address)
     }
 
+    pub async fn metrics(&self) -> Result<Metrics> {
+        Ok(Metrics(reqwest::get(format!("{}/metrics", self.url())).await?.text().await?))
+    }
+
     /// A metric without labels.
     pub async fn metric(&self, name: &str) -> Result<f64> {
-        let text = reqwest::get(format!("{}/metrics", self.url())).await?.text().await?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
-        value.with_context(|| format!("the server has no metric `{name}`"))
+        self.metrics().await?.value(name)
     }
 
     /// CPU time so far, by thread.
@@ -123,17 +125,33 @@ impl ServerProcess {
         self.memory("VmRSS:")
     }
 
-    /// Of that, what ids take.
-    pub async fn ids_bytes(&self) -> Result<u64> {
-        Ok(self.metric("tally_pipeline_dedup_memory_bytes").await? as u64)
-    }
-
     fn memory(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .context("cannot read the server's memory")?;
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         kib.map(|kib| kib * 1_024).context("the kernel does not tell the server's memory")
+    }
+}
+
+/// What a server said of itself at one moment.
+pub struct Metrics(String);
+
+impl Metrics {
+    fn value(&self, name: &str) -> Result<f64> {
+        let value = self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
+        value.with_context(|| format!("the server has no metric `{name}`"))
+    }
+
+    /// Events that are in the figures.
+    pub fn counted(&self) -> u64 {
+        let counts = self.0.lines().filter(|line| line.starts_with("tally_pipeline_verdicts_total{"));
+        counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+    }
+
+    /// Of its memory, what ids take.
+    pub fn ids_bytes(&self) -> Result<u64> {
+        Ok(self.value("tally_pipeline_dedup_memory_bytes")? as u64)
     }
 }
 

@@ -41,8 +41,9 @@ impl Growth {
     pub async fn watch(&mut self, server: &ServerProcess) -> Result<()> {
         loop {
             let (cpu_s, memory_bytes) = (server.cpu_seconds()?, server.memory_bytes()?);
-            let ids_bytes = server.ids_bytes().await?;
-            self.0.push(Sample { events: committed(server).await?, cpu_s, memory_bytes, ids_bytes });
+            let metrics = server.metrics().await?;
+            let ids_bytes = metrics.ids_bytes()?;
+            self.0.push(Sample { events: metrics.counted(), cpu_s, memory_bytes, ids_bytes });
             tokio::time::sleep(SAMPLED_EVERY).await;
         }
     }
@@ -76,13 +77,6 @@ impl Growth {
         };
         (1..=TENTHS).filter_map(tenth).collect()
     }
-}
-
-/// Events that are in the figures.
-async fn committed(server: &ServerProcess) -> Result<u64> {
-    let metrics = reqwest::get(format!("{}/metrics", server.url())).await?.text().await?;
-    let counts = metrics.lines().filter(|line| line.starts_with("tally_pipeline_verdicts_total{"));
-    Ok(counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum())
 }
 
 #[cfg(test)]

@@ -185,7 +185,8 @@ struct Memory {
 
 impl Memory {
     async fn of(server: &ServerProcess) -> Result<Self> {
-        Ok(Self { all_mb: server.memory_bytes()? as f64 / 1e6, ids_mb: server.ids_bytes().await? as f64 / 1e6 })
+        let ids_bytes = server.metrics().await?.ids_bytes()?;
+        Ok(Self { all_mb: server.memory_bytes()? as f64 / 1e6, ids_mb: ids_bytes as f64 / 1e6 })
     }
 }
 
