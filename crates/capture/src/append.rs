@@ -13,9 +13,10 @@ use crate::error::CaptureError;
 use crate::gather::durable;
 use crate::parse::FreshEvent;
 
-/// One append stays well below a segment of the journal, and below what a commit should wait for.
-const CHUNK_BYTES_MAX: usize = 4 << 20;
-const CHUNK_RECORDS_MAX: usize = 10_000;
+/// One append stays well below a segment of the journal, below what a commit should wait for, and within what the processor's caches
+/// and the allocator give again quickly.
+const CHUNK_BYTES_MAX: usize = 256 << 10;
+const CHUNK_RECORDS_MAX: usize = 1_000;
 /// Most events take less.
 const RECORD_BYTES_USUAL: usize = 512;
 /// Once part of a batch is in the journal, giving up makes the sender repeat that part; so a full queue is waited for.
@@ -86,16 +87,17 @@ impl Chunk {
 }
 
 impl Capture {
-    /// Appends one event and waits until it is durable.
-    pub(crate) async fn keep(&self, event: &FreshEvent<'_>) -> Result<(), CaptureError> {
+    /// One event as it is kept. Made before anything is awaited: an event with its texts is a kilobyte, which whoever waits would
+    /// carry along.
+    pub(crate) fn record(&self, event: &FreshEvent<'_>) -> Records {
         let mut records = Records::default();
         records.push(event, self.journal.partitions());
-        self.keep_all(records).await
+        records
     }
 
     /// Appends all records and waits until all are durable. On an error some of them may be kept: the sender repeats all,
     /// and those with an id of the sender's are told apart as duplicates later.
-    pub(crate) async fn keep_all(&self, records: Records) -> Result<(), CaptureError> {
+    pub(crate) async fn keep(&self, records: Records) -> Result<(), CaptureError> {
         self.shed(records.of_kind)?;
         let wait = self.metrics.journal_wait();
         let kept = self.append_all(records.chunks).await;

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -40,13 +40,10 @@ impl Front {
     }
 }
 
-type Answer = Result<Response, Infallible>;
-type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
 impl Service<Request> for Front {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<Answering, RouteFuture<Infallible>>;
+    type Future = Either<Answered, RouteFuture<Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -104,46 +101,56 @@ impl Endpoint {
         }
     }
 
-    fn answer(self, capture: Arc<Capture>, request: Request) -> Answering {
-        let shared = capture.clone();
-        let answered = Answered { endpoint: self, capture: shared, is_head: request.method() == Method::HEAD };
-        match (self, request.method().as_str()) {
-            (_, "OPTIONS") => answered.by(ready(preflight())),
-            (Self::Events, "POST") => answered.by(one(capture, request)),
-            (Self::Batch, "POST") => answered.by(batch(capture, request)),
-            (Self::Click, "GET" | "HEAD") => answered.by(click(capture, request)),
-            (Self::Pixel, "GET" | "HEAD") => answered.by(pixel(capture, request)),
-            (Self::Postback, "GET" | "POST") => answered.by(postback(capture, request)),
-            (Self::NewestTag, "GET" | "HEAD") => answered.by(ready(Ok(tag::newest(request.headers())))),
-            (Self::Tag(tag), "GET" | "HEAD") => answered.by(ready(Ok(tag::version(tag, request.headers())))),
-            _ => answered.by(ready(Err(CaptureError::Method))),
-        }
+    fn answer(self, capture: Arc<Capture>, request: Request) -> Answered {
+        let (shared, is_head) = (capture.clone(), request.method() == Method::HEAD);
+        let answer: Answer = match (self, request.method().as_str()) {
+            (_, "OPTIONS") => Box::pin(ready(preflight())),
+            (Self::Events, "POST") => Box::pin(one(capture, request)),
+            (Self::Batch, "POST") => Box::pin(batch(capture, request)),
+            (Self::Click, "GET" | "HEAD") => Box::pin(click(capture, request)),
+            (Self::Pixel, "GET" | "HEAD") => Box::pin(pixel(capture, request)),
+            (Self::Postback, "GET" | "POST") => Box::pin(postback(capture, request)),
+            (Self::NewestTag, "GET" | "HEAD") => Box::pin(ready(Ok(tag::newest(request.headers())))),
+            (Self::Tag(tag), "GET" | "HEAD") => Box::pin(ready(Ok(tag::version(tag, request.headers())))),
+            _ => Box::pin(ready(Err(CaptureError::Method))),
+        };
+        Answered { endpoint: self, capture: shared, is_head, answer }
     }
 }
 
-/// What all endpoints share: any page may call them, wrong methods get a problem, and every answer is counted.
-struct Answered {
+type Answer = Pin<Box<dyn Future<Output = Result<Response, CaptureError>> + Send>>;
+
+/// What all endpoints share: any page may call them, wrong methods get a problem, and every answer is counted. A future by hand,
+/// since one that awaits another holds it twice.
+pub struct Answered {
     endpoint: Endpoint,
     capture: Arc<Capture>,
     is_head: bool,
+    answer: Answer,
+}
+
+impl Future for Answered {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(self.answer.as_mut().poll(context));
+        Poll::Ready(Ok(self.finished(answer.into_response())))
+    }
 }
 
 impl Answered {
-    fn by(self, answer: impl Future<Output = Result<Response, CaptureError>> + Send + 'static) -> Answering {
-        Box::pin(async move {
-            let mut response = answer.await.into_response();
-            let status = response.status();
-            let headers = response.headers_mut();
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-            if status == StatusCode::METHOD_NOT_ALLOWED {
-                headers.insert(header::ALLOW, HeaderValue::from_static(self.endpoint.methods()));
-            }
-            if self.is_head {
-                without_body(&mut response);
-            }
-            self.capture.metrics.answered(self.endpoint.name(), status.as_u16());
-            Ok(response)
-        })
+    fn finished(&self, mut response: Response) -> Response {
+        let status = response.status();
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(header::ALLOW, HeaderValue::from_static(self.endpoint.methods()));
+        }
+        if self.is_head {
+            without_body(&mut response);
+        }
+        self.capture.metrics.answered(self.endpoint.name(), status.as_u16());
+        response
     }
 }
 

@@ -59,17 +59,10 @@ pub(crate) async fn one(capture: Arc<Capture>, request: Request) -> Result<Respo
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of(&parts.headers)?;
     let body = capture.read(&parts.headers, body, EVENT_BYTES_MAX, |_| Ok(())).await?;
-    let text = body::decompress(encoding, body, EVENT_BYTES_MAX)?;
-    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
-    let stamp = capture.stamp(&client, None);
-    let event = match Form::of(&parts.headers, text)? {
-        Form::Json => parse::event_from_json(text, &stamp, &mut Order::default()),
-        Form::Pairs(encoded) => event_from_pairs(parse::pairs(encoded), &stamp),
-    };
-    let mut event = capture.checked(event)?;
-    capture.limits.single(&mut event, &client)?;
-    capture.keep(&event).await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(Taken { event_id: event.id })).into_response())
+    let (event_id, record) = capture.parse_one(&client, &parts.headers, encoding, body)?;
+    drop(parts);
+    capture.keep(record).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(Taken { event_id })).into_response())
 }
 
 /// A batch read: the good events as records, and of the others the first errors.
@@ -123,7 +116,7 @@ pub(crate) async fn batch(capture: Arc<Capture>, request: Request) -> Result<Res
     if accepted == 0 {
         return Err(CaptureError::NothingAccepted { rejected, errors, errors_omitted });
     }
-    capture.keep_all(records).await?;
+    capture.keep(records).await?;
     drop(share);
     let taken = BatchTaken { accepted, rejected, errors, errors_omitted };
     Ok((StatusCode::ACCEPTED, axum::Json(taken)).into_response())
@@ -152,7 +145,11 @@ pub(crate) async fn click(capture: Arc<Capture>, request: Request) -> Result<Res
     let location = macros::filled(destination, &event);
     let is_kept = capture.limits.click(&mut event, &client);
     // The one answer that may leave before the record is durable (invariant 1): the person is worth more than the click.
-    if is_kept && !matches!(tokio::time::timeout(REDIRECT_WAIT, capture.keep(&event)).await, Ok(Ok(()))) {
+    let record = is_kept.then(|| capture.record(&event));
+    drop(event);
+    if let Some(record) = record
+        && !matches!(tokio::time::timeout(REDIRECT_WAIT, capture.keep(record)).await, Ok(Ok(())))
+    {
         capture.metrics.redirects_unrecorded.inc();
     }
     let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, "no-store".to_owned())];
@@ -174,7 +171,9 @@ pub(crate) async fn pixel(capture: Arc<Capture>, request: Request) -> Result<Res
     let stamp = capture.stamp(&client, Some(Kind::Impression));
     let mut event = capture.checked(event_from_pairs(parse::pairs(query), &stamp))?;
     capture.limits.single(&mut event, &client)?;
-    capture.keep(&event).await?;
+    let record = capture.record(&event);
+    drop(event);
+    capture.keep(record).await?;
     let headers = [(header::CONTENT_TYPE, "image/gif"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, GIF.as_slice()).into_response())
 }
@@ -243,6 +242,25 @@ impl Capture {
     /// Counts what was refused.
     pub(crate) fn checked<T>(&self, checked: Result<T, Fault>) -> Result<T, Fault> {
         checked.inspect_err(|fault| self.metrics.rejected(fault))
+    }
+
+    fn parse_one(
+        &self,
+        client: &Client,
+        headers: &HeaderMap,
+        encoding: Encoding,
+        body: Vec<u8>,
+    ) -> Result<(EventId, Records), CaptureError> {
+        let text = body::decompress(encoding, body, EVENT_BYTES_MAX)?;
+        let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
+        let stamp = self.stamp(client, None);
+        let event = match Form::of(headers, text)? {
+            Form::Json => parse::event_from_json(text, &stamp, &mut Order::default()),
+            Form::Pairs(encoded) => event_from_pairs(parse::pairs(encoded), &stamp),
+        };
+        let mut event = self.checked(event)?;
+        self.limits.single(&mut event, client)?;
+        Ok((event.id, self.record(&event)))
     }
 
     fn parse_batch(

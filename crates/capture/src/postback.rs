@@ -63,7 +63,7 @@ pub(crate) async fn postback(capture: Arc<Capture>, request: Request) -> Result<
         return Err(CaptureError::NoToken);
     }
     let event = capture.checked(capture.event_of(said))?;
-    capture.keep(&event).await?;
+    capture.keep(capture.record(&event)).await?;
     let headers = [(header::CACHE_CONTROL, "no-store")];
     Ok((headers, axum::Json(Taken { event_id: event.id })).into_response())
 }

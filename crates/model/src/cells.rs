@@ -161,6 +161,10 @@ impl Cells {
 
     /// The cells of another behind these; its numbers are of the same texts.
     pub fn append(&mut self, later: Self) {
+        if self.is_empty() {
+            *self = Self { texts: self.texts.clone(), ..later };
+            return;
+        }
         let (counters, sketches) = (self.counters.len(), self.sketches.len());
         self.counters.extend(later.counters);
         self.sketches.extend(later.sketches);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tally_model::Positions;
 
-use super::block::{self, Tag};
+use super::block::{self, HEADER_BYTES, Tag};
 use super::log::Beyond;
 use super::segment::{self, Segment};
 use super::storage::StoredFile;
@@ -70,13 +70,12 @@ impl DiskReader {
     /// Takes the blocks from here on, as far as one chunk goes; none if the segment went meanwhile.
     pub fn read_blocks(&mut self, durable_bytes: u64) -> Result<(), JournalError> {
         let left = usize::try_from(durable_bytes - self.place.at).unwrap_or(usize::MAX);
-        let Some(mut chunk) = self.fetch(left.min(CHUNK_BYTES))? else { return self.check_held() };
-        if let Some(length) = block_bytes(&chunk)
-            && (chunk.len() + 1..=left).contains(&length)
-        {
-            let Some(whole) = self.fetch(length)? else { return self.check_held() };
-            chunk = whole;
+        let mut length = left;
+        if left > CHUNK_BYTES {
+            let Some(header) = self.fetch(HEADER_BYTES)? else { return self.check_held() };
+            length = block_bytes(&header).unwrap_or_default().clamp(CHUNK_BYTES, left);
         }
+        let Some(chunk) = self.fetch(length)? else { return self.check_held() };
         let mut taken = 0;
         // A block that the chunk cuts off is read next time, from its beginning.
         while taken == 0 || block_bytes(&chunk[taken..]).is_some_and(|length| taken + length <= chunk.len()) {
