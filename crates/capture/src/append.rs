@@ -13,10 +13,9 @@ use crate::error::CaptureError;
 use crate::gather::durable;
 use crate::parse::FreshEvent;
 
-/// One append stays well below a segment of the journal, below what a commit should wait for, and within what the processor's caches
-/// and the allocator give again quickly.
-const CHUNK_BYTES_MAX: usize = 256 << 10;
-const CHUNK_RECORDS_MAX: usize = 1_000;
+/// One append stays well below a segment of the journal, and below what a commit should wait for.
+const CHUNK_BYTES_MAX: usize = 4 << 20;
+const CHUNK_RECORDS_MAX: usize = 10_000;
 /// Most events take less.
 const RECORD_BYTES_USUAL: usize = 512;
 /// Once part of a batch is in the journal, giving up makes the sender repeat that part; so a full queue is waited for.

@@ -61,10 +61,10 @@ impl Writer {
     pub fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let _leave = Leave(Arc::clone(&shared));
-        let mut soonest = None;
+        let mut soonest: Option<Instant> = None;
         while let Some(first_bytes) = shared.queue.first_bytes() {
             if let Some(soonest) = soonest {
-                thread::sleep(Instant::saturating_duration_since(&soonest, Instant::now()));
+                thread::sleep(soonest.saturating_duration_since(Instant::now()));
             }
             let began = Instant::now();
             let ControlFlow::Continue(appends) = self.write_group(first_bytes) else { return };

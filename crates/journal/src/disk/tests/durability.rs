@@ -172,6 +172,19 @@ fn an_append_larger_than_a_segment_is_too_large_and_the_largest_fits() {
 }
 
 #[test]
+fn a_reader_that_is_behind_gets_groups_of_any_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal =
+        DiskJournal::open(DiskOptions { segment_bytes: 8 << 20, retain_bytes: u64::MAX, ..options(folder.path()) })
+            .unwrap();
+    let lengths = [10, 3 << 20, 20, (2 << 20) + 1, 1 << 20, 7 << 20, 30];
+    lengths.into_iter().for_each(|length| put(&journal, 0, length));
+    let stored = read_all(&journal, &journal.start());
+    assert_eq!(stored.iter().map(|stored| stored.bytes.len()).collect::<Vec<_>>(), lengths);
+    assert_genuine(&stored);
+}
+
+#[test]
 fn a_failed_sync_poisons_for_good() {
     let folder = tempfile::tempdir().unwrap();
     let (options, broken) = failing(folder.path());
