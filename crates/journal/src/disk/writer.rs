@@ -22,7 +22,7 @@ const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Under load a group begins this long after the one before it at the soonest. A disk that syncs in a tenth of that would be asked
 /// for thousands of small groups a second, and each costs the CPU that its few events need to be taken in (decision 28).
 const BUSY_GROUP_SPACING: Duration = Duration::from_millis(1);
-/// Whoever takes so many appends into one group is under load. With fewer, none waits.
+/// Whoever takes so many appends into one group is under load. What follows a smaller one does not wait.
 const BUSY_GROUP_APPENDS: usize = 8;
 
 pub struct Writer {
