@@ -29,8 +29,9 @@ pub use self::search::Searched;
 use crate::compact::{MAINTENANCE, sorted};
 use crate::error::{Doing, LakeError, Result};
 use crate::events::Columns;
-use crate::files::{NewFile, Rows, read_file, read_files, write_file};
+use crate::files::{read_file, read_files, write_file};
 use crate::live_file::LiveFile;
+use crate::new_file::Rows;
 use crate::numbered::read_numbered;
 use crate::query::Queries;
 use crate::schema::ATTRIBUTIONS;
@@ -373,7 +374,7 @@ impl Waiting {
 }
 
 async fn write(store: &Arc<dyn ObjectStore>, rows: impl Into<Rows>, now_ms: i64) -> Result<Add> {
-    write_file(store, ATTRIBUTIONS_LAYOUT, NewFile { rows: rows.into(), partition_values: Vec::new() }, now_ms).await
+    write_file(store, ATTRIBUTIONS_LAYOUT, rows, Vec::new(), now_ms).await
 }
 
 fn is_unresolved(file: &LiveFile) -> bool {

@@ -17,8 +17,9 @@ use tracing::debug;
 
 use crate::error::{Doing, LakeError, Result};
 use crate::events::EVENTS_LAYOUT;
-use crate::files::{NewFile, Rows, read_files, write_file};
+use crate::files::{read_files, write_file};
 use crate::live_file::LiveFile;
+use crate::new_file::Rows;
 use crate::numbered::read_numbered;
 use crate::rollups::{self, ROLLUPS_LAYOUT};
 use crate::schema::{EVENTS_FILE, ROLLUPS};
@@ -90,8 +91,7 @@ impl Lake {
             let value = run.inputs.first().and_then(|file| file.partition_value(name)).unwrap_or_default();
             (name, value.to_owned())
         });
-        let file = NewFile { rows: sorted, partition_values: partition_values.to_vec() };
-        let add = write_file(&run.store, EVENTS_LAYOUT, file, self.now_ms()).await?;
+        let add = write_file(&run.store, EVENTS_LAYOUT, sorted, partition_values.to_vec(), self.now_ms()).await?;
         run.finish(&self.events, vec![add], self.now_ms()).await
     }
 
@@ -103,8 +103,7 @@ impl Lake {
         let slots = tokio::task::spawn_blocking(move || merge_cells(&batches)).await.doing("merge cells")??;
         let mut adds = Vec::with_capacity(slots.len());
         for rows in slots {
-            let file = NewFile { rows: rows.clone().into(), partition_values: Vec::new() };
-            let add = write_file(&run.store, ROLLUPS_LAYOUT, file, self.now_ms()).await?;
+            let add = write_file(&run.store, ROLLUPS_LAYOUT, rows.clone(), Vec::new(), self.now_ms()).await?;
             // What was asked of the old files will be asked of the new ones.
             self.cells.add_in_place_of(&run.inputs, &add.path, &rows);
             adds.push(add);

@@ -5,64 +5,92 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Float32Builder, Int16Builder, Int32Builder, Int64Builder, ListBuilder,
-    RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field};
-use tally_model::{ConversionStatus, Country, Judged, Purpose, Region, Subdivision};
+use tally_model::{ConversionStatus, Country, Judged, Purpose, Subdivision};
 
-use crate::error::Result;
-use crate::events::{SECOND_US, date};
-use crate::files::{NewFile, PIECE_ROWS};
-use crate::schema::EVENTS_FILE;
+use crate::error::{LakeError, Result};
+use crate::event_files::{EncodingThread, Piece, Place};
+use crate::events::SECOND_US;
+use crate::new_file::{NewFile, PIECE_ROWS};
 
 const DAY_US: i64 = 86_400_000_000;
 
-/// The rows of a batch, by day and region: each is a file of its own.
+/// The rows of a batch, which become files while they come.
 #[derive(Default)]
-pub struct EventRows(BTreeMap<(i64, Region), Place>);
+pub struct EventRows {
+    open: BTreeMap<Place, OpenPiece>,
+    /// Full pieces that no thread has taken, for want of one.
+    untaken: Vec<Piece>,
+    thread: Option<EncodingThread>,
+    rows: usize,
+    /// Of all rows, once there will be no more.
+    files: Vec<NewFile>,
+}
 
-/// The rows of one file, in pieces.
+/// The last rows of one file.
 #[derive(Default)]
-struct Place {
-    closed: Vec<Vec<ArrayRef>>,
-    open: Vec<Column>,
-    /// Of the open piece.
+struct OpenPiece {
+    columns: Vec<Column>,
     rows: usize,
 }
 
 impl EventRows {
     pub fn add(&mut self, judged: &Judged<&str>) {
-        let day = judged.event.occurred_at_us.div_euclid(DAY_US);
-        self.0.entry((day, judged.event.region)).or_default().add(judged);
+        let place = (judged.event.occurred_at_us.div_euclid(DAY_US), judged.event.region);
+        let piece = self.open.entry(place).or_default();
+        piece.add(judged);
+        self.rows += 1;
+        if piece.rows == PIECE_ROWS {
+            let columns = piece.close();
+            self.untaken.push(Piece { of: place, columns });
+            let untaken = std::mem::take(&mut self.untaken);
+            match self.thread() {
+                Ok(thread) => untaken.into_iter().for_each(|piece| thread.encode(piece)),
+                Err(_) => self.untaken = untaken,
+            }
+        }
     }
 
-    /// The rows stay, in case that they are asked for again.
-    pub(crate) fn to_files(&self) -> Result<Vec<NewFile>> {
-        let file = |((day, region), place): (&(i64, Region), &Place)| {
-            let partition_values = vec![("event_date", date(*day)?), ("region", region.as_str().to_owned())];
-            Ok(NewFile { rows: place.to_batches()?.into(), partition_values })
-        };
-        self.0.iter().map(file).collect()
+    fn thread(&mut self) -> Result<&EncodingThread> {
+        Ok(match &mut self.thread {
+            Some(thread) => thread,
+            none => none.insert(EncodingThread::start()?),
+        })
+    }
+
+    /// The files of all rows. They stay, in case that they are asked for again.
+    pub(crate) async fn finish(&mut self) -> Result<Vec<NewFile>> {
+        let last = std::mem::take(&mut self.open).into_iter().filter(|(_, piece)| piece.rows > 0);
+        self.untaken.extend(last.map(|(of, mut piece)| Piece { of, columns: piece.close() }));
+        if !self.untaken.is_empty() {
+            self.thread()?;
+        }
+        if let Some(thread) = self.thread.take() {
+            self.files = thread.finish(std::mem::take(&mut self.untaken)).await?;
+        }
+        let in_files: usize = self.files.iter().map(|file| file.rows).sum();
+        if in_files != self.rows {
+            let what = format!("a commit of {} events has files of {in_files}", self.rows);
+            return Err(LakeError::Damaged { what });
+        }
+        Ok(self.files.clone())
     }
 }
 
-impl Place {
+impl OpenPiece {
     fn add(&mut self, judged: &Judged<&str>) {
-        if self.open.is_empty() {
-            self.open = columns();
+        if self.columns.is_empty() {
+            self.columns = columns();
         }
-        self.open.iter_mut().for_each(|column| column.add(judged));
+        self.columns.iter_mut().for_each(|column| column.add(judged));
         self.rows += 1;
-        if self.rows == PIECE_ROWS {
-            self.closed.push(self.open.iter_mut().map(Column::close).collect());
-            self.rows = 0;
-        }
     }
 
-    fn to_batches(&self) -> Result<Vec<RecordBatch>> {
-        let open = (self.rows > 0).then(|| self.open.iter().map(Column::values).collect());
-        let pieces = self.closed.iter().cloned().chain(open);
-        pieces.map(|columns| Ok(RecordBatch::try_new(EVENTS_FILE.clone(), columns)?)).collect()
+    fn close(&mut self) -> Vec<ArrayRef> {
+        self.rows = 0;
+        self.columns.iter_mut().map(Column::close).collect()
     }
 }
 
@@ -127,20 +155,6 @@ impl Column {
             Column::Float(numbers, _) => Arc::new(numbers.finish()),
             Column::Flag(flags, _) => Arc::new(flags.finish()),
             Column::Segments(lists) => Arc::new(lists.finish()),
-        }
-    }
-
-    fn values(&self) -> ArrayRef {
-        match self {
-            Column::Id(ids) => Arc::new(ids.finish_cloned()),
-            Column::Text(texts, _) => Arc::new(texts.finish_cloned()),
-            Column::Time(times, _) => Arc::new(times.finish_cloned().with_timezone("UTC")),
-            Column::Number(numbers, _) => Arc::new(numbers.finish_cloned()),
-            Column::Middle(numbers, _) => Arc::new(numbers.finish_cloned()),
-            Column::Small(numbers, _) => Arc::new(numbers.finish_cloned()),
-            Column::Float(numbers, _) => Arc::new(numbers.finish_cloned()),
-            Column::Flag(flags, _) => Arc::new(flags.finish_cloned()),
-            Column::Segments(lists) => Arc::new(lists.finish_cloned()),
         }
     }
 }

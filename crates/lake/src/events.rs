@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tally_model::{Class, EventId, Fact, Kind, Partition, Reason};
 
 use crate::error::{LakeError, Result};
-use crate::files::{FileLayout, ZSTD_LEVEL};
+use crate::layout::{FileLayout, ZSTD_LEVEL};
 use crate::schema::EVENTS_STATISTICS;
 
 pub(crate) const SECOND_US: i64 = 1_000_000;

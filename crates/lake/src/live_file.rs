@@ -146,7 +146,7 @@ fn columns_in_file(add: &Add, spec: &TableSpec) -> Option<SchemaRef> {
 }
 
 /// Bounds that pruning takes at their word: it does not look at those that are called inexact. Ours are the least and the greatest
-/// value themselves (see `files::statistics`), to the microsecond and in full length.
+/// value themselves (see `new_file::Bounds`), to the microsecond and in full length.
 fn for_pruning(mut statistics: Statistics) -> Statistics {
     for column in &mut statistics.column_statistics {
         column.min_value = exact(std::mem::take(&mut column.min_value));

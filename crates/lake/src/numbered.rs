@@ -11,7 +11,8 @@ use object_store::ObjectStore;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
 use crate::error::{Doing, Result};
-use crate::files::{Rows, load, read_bytes, rows_of, widened};
+use crate::files::{load, read_bytes, rows_of, widened};
+use crate::new_file::Rows;
 use crate::schema::REPEATED_TEXTS;
 
 /// What the numbers of a column stand for, by the column's place: all texts that occur, sorted, so that numbers have their order.

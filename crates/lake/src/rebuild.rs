@@ -20,7 +20,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::compact::MAINTENANCE;
 use crate::error::{Doing, LakeError, Result};
 use crate::events::{self, Columns, FACT_COLUMNS};
-use crate::files::{NewFile, read_file, write_file};
+use crate::files::{read_file, write_file};
 use crate::live_file::LiveFile;
 use crate::query::is_within_error;
 use crate::rollups::{self, ROLLUPS_LAYOUT, Versions, summed};
@@ -242,8 +242,7 @@ impl Rebuild {
     }
 
     async fn write(&mut self, rows: Vec<RecordBatch>) -> Result<()> {
-        let file = NewFile { rows: rows.into(), partition_values: Vec::new() };
-        self.written.push(write_file(&self.store, ROLLUPS_LAYOUT, file, self.lake.now_ms()).await?);
+        self.written.push(write_file(&self.store, ROLLUPS_LAYOUT, rows, Vec::new(), self.lake.now_ms()).await?);
         Ok(())
     }
 

@@ -17,7 +17,8 @@ use tally_model::{
 
 use crate::error::{LakeError, Result};
 use crate::events::Columns;
-use crate::files::{FileLayout, PIECE_ROWS, ZSTD_LEVEL};
+use crate::layout::{FileLayout, ZSTD_LEVEL};
+use crate::new_file::PIECE_ROWS;
 use crate::schema::{ROLLUP_DIMENSIONS, ROLLUP_STATISTICS, ROLLUPS, base_column, events_column, summed_bases};
 
 pub(crate) const ROLLUPS_LAYOUT: FileLayout = FileLayout {

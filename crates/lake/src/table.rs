@@ -24,8 +24,9 @@ use url::Url;
 
 use crate::day_files::DayFiles;
 use crate::error::{Doing, LakeError, Result};
-use crate::files::{FileLayout, NewFile, write_file};
+use crate::files::put_file;
 use crate::live_file::LiveFile;
+use crate::new_file::NewFile;
 
 /// delta-rs's in-memory snapshot slows down with every commit (FACTS: 18 ms to 111 ms over 500): loaded anew after this many.
 const COMMITS_PER_LOAD: u32 = 50;
@@ -161,21 +162,14 @@ impl Table {
     }
 
     /// Writes the files of a commit and commits them. Tried again with the same marks, it goes on with what is written.
-    pub async fn write_and_commit(
-        &mut self,
-        files: Vec<NewFile>,
-        layout: FileLayout,
-        marks: &[Mark],
-        now_ms: i64,
-    ) -> Result<i64> {
+    pub async fn write_and_commit(&mut self, files: Vec<NewFile>, marks: &[Mark], now_ms: i64) -> Result<i64> {
         let mut written = match self.pending.take() {
             Some((of, written)) if of == marks => written,
             _ => Vec::new(),
         };
         let store = self.store();
         let left = files.into_iter().skip(written.len());
-        let mut writes =
-            futures::stream::iter(left.map(|file| write_file(&store, layout, file, now_ms))).buffered(WRITES_MAX);
+        let mut writes = futures::stream::iter(left.map(|file| put_file(&store, file, now_ms))).buffered(WRITES_MAX);
         let mut failed = None;
         while let Some(result) = writes.next().await {
             match result {

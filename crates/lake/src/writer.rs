@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore;
 use tally_model::{Cells, Clock, Fact, Mark, Partition, Positions, position_mark, position_marks};
 use tokio::sync::{Mutex, watch};
@@ -14,8 +15,9 @@ use url::Url;
 use crate::cell_cache::CellCache;
 use crate::error::{Doing, LakeError, Result};
 use crate::event_rows::EventRows;
-use crate::events::{self, EVENTS_LAYOUT, FACT_COLUMNS, FirstSighting, SIGHTING_AND_CLICK_COLUMNS, SIGHTING_COLUMNS};
-use crate::files::{NewFile, read_file};
+use crate::events::{self, FACT_COLUMNS, FirstSighting, SIGHTING_AND_CLICK_COLUMNS, SIGHTING_COLUMNS};
+use crate::files::read_file;
+use crate::new_file::NewFile;
 use crate::query::{Past, Queries};
 use crate::rebuild::REBUILDS;
 use crate::rollups::{self, ROLLUPS_LAYOUT};
@@ -33,6 +35,9 @@ const COUNTED: &str = "events";
 
 /// More cells than that in one commit are no live traffic: they are not kept in memory for what may be asked.
 const FRESH_CELLS_MAX: usize = 100_000;
+
+/// Files of rollups that are encoded at once, where a commit has many.
+const ENCODED_AT_ONCE: usize = 4;
 
 /// Footers of files that are kept, so that the next question does not read them again: about 50 KB each.
 const FOOTERS_BYTES_MAX: usize = 128 << 20;
@@ -214,11 +219,10 @@ impl Lake {
     }
 
     /// Commits a batch together with its positions, and gives the version. The same batch again is not committed twice.
-    pub async fn commit_events(&self, rows: &EventRows, from: &Positions, upto: &Positions) -> Result<i64> {
+    pub async fn commit_events(&self, rows: &mut EventRows, from: &Positions, upto: &Positions) -> Result<i64> {
+        let files = rows.finish().await?;
         let mut table = self.events.lock().await;
-        table
-            .write_and_commit(rows.to_files()?, EVENTS_LAYOUT.fresh(), &position_marks(from, upto), self.now_ms())
-            .await
+        table.write_and_commit(files, &position_marks(from, upto), self.now_ms()).await
     }
 
     /// Commits what one version of `events` adds to the rollups, once, and lets readers see both.
@@ -231,10 +235,11 @@ impl Lake {
             let is_large = cells.len() > FRESH_CELLS_MAX;
             let mut files = if is_large { rollups::encode_slots(rows)? } else { vec![rollups::encode(rows)?] };
             files.retain(|rows| !rows.is_empty());
-            let file = |rows: Vec<RecordBatch>| NewFile { rows: rows.into(), partition_values: Vec::new() };
-            let new_files = files.into_iter().map(file).collect();
+            let layout = ROLLUPS_LAYOUT.fresh();
+            let encode = |rows: Vec<RecordBatch>| NewFile::encode(layout, rows, Vec::new());
+            let files = stream::iter(files.into_iter().map(encode)).buffered(ENCODED_AT_ONCE).try_collect().await?;
             let mark = Mark { name: COUNTED.to_owned(), before: counted, after: version };
-            rollups.write_and_commit(new_files, ROLLUPS_LAYOUT.fresh(), &[mark], self.now_ms()).await?;
+            rollups.write_and_commit(files, &[mark], self.now_ms()).await?;
             if let (false, false, Some(newest)) = (is_large, cells.is_empty(), rollups.files().last()) {
                 self.cells.add(newest.path(), cells);
             }

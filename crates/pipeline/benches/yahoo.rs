@@ -124,7 +124,7 @@ impl Sink for Query {
         Ok(Vec::new())
     }
 
-    async fn commit_events(&mut self, batch: &Batch<Views>) -> Result<i64, SinkError> {
+    async fn commit_events(&mut self, batch: &mut Batch<Views>) -> Result<i64, SinkError> {
         let mut counted = self.counted.lock().unwrap();
         batch.rows.0.iter().for_each(|(window, views)| *counted.entry(*window).or_default() += views);
         self.committed = batch.upto.clone();
@@ -195,8 +195,8 @@ fn main() {
             }
             let end = journal.end().total();
             loop {
-                let Some(due) = judging.step(Duration::ZERO).unwrap() else { continue };
-                committing.commit(&due).await.unwrap();
+                let Some(mut due) = judging.step(Duration::ZERO).unwrap() else { continue };
+                committing.commit(&mut due).await.unwrap();
                 if due.batch.upto.total() == end {
                     break;
                 }

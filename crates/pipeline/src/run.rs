@@ -195,8 +195,8 @@ async fn both_stages<S: Sink>(
     let judging = stage
         .spawn(move || judge_until_closed(judging, &to_commit, &read_retries))
         .map_err(|error| PipelineError::Sink(format!("cannot start the judging thread: {error}")))?;
-    while let Some(due) = batches.recv().await {
-        committing.commit(&due).await?;
+    while let Some(mut due) = batches.recv().await {
+        committing.commit(&mut due).await?;
     }
     let joined = tokio::task::spawn_blocking(move || judging.join()).await;
     let ended = joined.map_err(|_| PipelineError::Stopped)?.map_err(|_| PipelineError::Stopped)?;

@@ -52,9 +52,9 @@ pub trait Sink: Send + 'static {
         each: &mut (dyn FnMut(Sighting) + Send),
     ) -> impl Future<Output = Result<Vec<(Partition, i64)>, SinkError>> + Send;
 
-    /// Commits a batch of events together with its positions; gives the table version that holds them.
+    /// Commits a batch of events together with its positions; gives the table version that holds them. The batch takes no more rows.
     /// Called again with the same batch after `Retry`, it must not commit twice.
-    fn commit_events(&mut self, batch: &Batch<Self::Rows>) -> impl Future<Output = Result<i64, SinkError>> + Send;
+    fn commit_events(&mut self, batch: &mut Batch<Self::Rows>) -> impl Future<Output = Result<i64, SinkError>> + Send;
 
     /// Commits what one version of the events adds to the rollups, once.
     fn commit_cells(&mut self, version: i64, cells: &Cells) -> impl Future<Output = Result<(), SinkError>> + Send;

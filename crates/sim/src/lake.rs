@@ -176,7 +176,7 @@ impl Sink for SimSink {
         }
     }
 
-    async fn commit_events(&mut self, batch: &Batch<Self::Rows>) -> Result<i64, SinkError> {
+    async fn commit_events(&mut self, batch: &mut Batch<Self::Rows>) -> Result<i64, SinkError> {
         let marks = position_marks(&batch.from, &batch.upto);
         if self.world.bug == Some(Bug::DedupWithoutOffset) {
             self.lake.tables().judged.extend(batch.rows.iter().filter_map(first_sighting));

@@ -207,8 +207,8 @@ impl Surroundings {
         let around = &self;
         // With its end of the channel, so that judging ends too where a commit cannot go on.
         let committing = async move {
-            while let Some(due) = batches.recv().await {
-                committing.commit(&due).await?;
+            while let Some(mut due) = batches.recv().await {
+                committing.commit(&mut due).await?;
                 around.check_watermark(&progress);
             }
             Ok::<(), PipelineError>(())

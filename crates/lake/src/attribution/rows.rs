@@ -12,7 +12,7 @@ use uuid::Builder;
 
 use crate::error::{LakeError, Result};
 use crate::events::Columns;
-use crate::files::{FileLayout, ZSTD_LEVEL};
+use crate::layout::{FileLayout, ZSTD_LEVEL};
 use crate::schema::{ATTRIBUTION_DIMENSIONS, ATTRIBUTION_STATISTICS, ATTRIBUTIONS};
 
 pub(crate) const ATTRIBUTIONS_LAYOUT: FileLayout = FileLayout {

@@ -25,7 +25,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use super::indexed_files::IndexedFiles;
 use crate::attribution::ATTRIBUTIONS_LAYOUT;
 use crate::events::EVENTS_LAYOUT;
-use crate::files::FileLayout;
+use crate::layout::FileLayout;
 use crate::table::TableVersion;
 
 #[derive(Debug)]

@@ -25,7 +25,7 @@ pub async fn commit(lake: &Lake, events: Vec<Event>) {
         device: Device::NONE,
     });
     let rows: Vec<Judged> = judged.collect();
-    let version = lake.commit_events(&EventRows::from_iter(&rows), &from, &upto).await.unwrap();
+    let version = lake.commit_events(&mut EventRows::from_iter(&rows), &from, &upto).await.unwrap();
     let mut rollups = RollupBuilder::default();
     rows.iter().for_each(|row| rollups.add(&row.fact()));
     lake.commit_cells(version, &rollups.finish()).await.unwrap();

@@ -31,7 +31,7 @@ async fn filled(folder: &Path, rows: &[Judged], batch: usize) -> Lake {
         let next = |offset| Positions::from_offsets(vec![offset]);
         let from = rows[0].offset;
         let version = lake
-            .commit_events(&EventRows::from_iter(rows), &next(from), &next(from + rows.len() as u64))
+            .commit_events(&mut EventRows::from_iter(rows), &next(from), &next(from + rows.len() as u64))
             .await
             .unwrap();
         let mut rollups = RollupBuilder::default();

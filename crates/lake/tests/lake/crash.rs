@@ -132,7 +132,7 @@ async fn run(store: Arc<dyn ObjectStore>, folder: &FsPath) -> std::result::Resul
         let upto = (from + BATCH).min(EVENTS);
         let rows = log(from, upto);
         let (before, after) = (Positions::from_offsets(vec![from]), Positions::from_offsets(vec![upto]));
-        let version = lake.commit_events(&EventRows::from_iter(&rows), &before, &after).await?;
+        let version = lake.commit_events(&mut EventRows::from_iter(&rows), &before, &after).await?;
         let mut rollups = RollupBuilder::default();
         rows.iter().for_each(|row| rollups.add(&row.fact()));
         lake.commit_cells(version, &rollups.finish()).await?;
@@ -174,7 +174,7 @@ async fn damaged(folder: &FsPath) {
     for from in (0..EVENTS).step_by(BATCH as usize) {
         let rows = log(from, from + BATCH);
         let (before, after) = (Positions::from_offsets(vec![from]), Positions::from_offsets(vec![from + BATCH]));
-        let version = lake.commit_events(&EventRows::from_iter(&rows), &before, &after).await.unwrap();
+        let version = lake.commit_events(&mut EventRows::from_iter(&rows), &before, &after).await.unwrap();
         let mut rollups = RollupBuilder::default();
         rows.iter().filter(|row| row.offset + 1 < EVENTS).for_each(|row| rollups.add(&row.fact()));
         lake.commit_cells(version, &rollups.finish()).await.unwrap();

@@ -44,7 +44,7 @@ fn positions(next: u64) -> Positions {
 async fn commit(lake: &Lake, rows: &[Judged]) -> i64 {
     let from = rows[0].offset;
     let version = lake
-        .commit_events(&EventRows::from_iter(rows), &positions(from), &positions(from + rows.len() as u64))
+        .commit_events(&mut EventRows::from_iter(rows), &positions(from), &positions(from + rows.len() as u64))
         .await
         .unwrap();
     count(lake, version, rows).await;
@@ -206,8 +206,8 @@ async fn a_batch_committed_again_is_in_once_and_another_writer_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let lake = open(folder.path()).await;
     let rows = events(0, 10);
-    let version = lake.commit_events(&EventRows::from_iter(&rows), &positions(0), &positions(10)).await.unwrap();
-    let again = lake.commit_events(&EventRows::from_iter(&rows), &positions(0), &positions(10)).await.unwrap();
+    let version = lake.commit_events(&mut EventRows::from_iter(&rows), &positions(0), &positions(10)).await.unwrap();
+    let again = lake.commit_events(&mut EventRows::from_iter(&rows), &positions(0), &positions(10)).await.unwrap();
     assert_eq!(version, again, "the answer was lost, the commit was not");
     count(&lake, version, &rows).await;
     count(&lake, version, &rows).await;
@@ -215,7 +215,7 @@ async fn a_batch_committed_again_is_in_once_and_another_writer_is_refused() {
 
     let zombie = open(folder.path()).await;
     commit(&lake, &events(10, 5)).await;
-    let refused = zombie.commit_events(&EventRows::from_iter(&events(10, 3)), &positions(10), &positions(13)).await;
+    let refused = zombie.commit_events(&mut EventRows::from_iter(&events(10, 3)), &positions(10), &positions(13)).await;
     assert!(refused.unwrap_err().to_string().contains("another process writes"), "a zombie wrote");
     assert!(lake.queries().check(true, 86_400).await.unwrap().holds());
 }
@@ -227,7 +227,7 @@ async fn a_crash_between_events_and_rollups_is_made_good_and_readers_never_see_i
     {
         let lake = open(folder.path()).await;
         commit(&lake, &rows[..5]).await;
-        lake.commit_events(&EventRows::from_iter(&rows[5..]), &positions(5), &positions(20)).await.unwrap();
+        lake.commit_events(&mut EventRows::from_iter(&rows[5..]), &positions(5), &positions(20)).await.unwrap();
         let mut raw = all_time(&["clicks"], &["placement_id"]);
         raw["limit"] = json!(1);
         assert_eq!(ask(&lake, raw).await.rows, [[Value::Null, json!(5)]], "raw ran ahead of the rollups");
@@ -311,7 +311,7 @@ async fn a_wrong_rollup_is_found_cell_by_cell() {
     let folder = tempfile::tempdir().unwrap();
     let lake = open(folder.path()).await;
     let rows = events(0, 10);
-    let version = lake.commit_events(&EventRows::from_iter(&rows), &positions(0), &positions(10)).await.unwrap();
+    let version = lake.commit_events(&mut EventRows::from_iter(&rows), &positions(0), &positions(10)).await.unwrap();
     count(&lake, version, &rows[..9]).await;
     let report = lake.queries().check(false, 86_400).await.unwrap();
     assert_eq!(report.found.differences_total, 32, "clicks and cost in each view and grain: {report:?}");

@@ -62,7 +62,7 @@ async fn commit_new(lake: &Lake) -> [Uuid; 2] {
     let ids = [77, 78].map(Uuid::from_u128);
     let verdicts = [Verdict::Counted, Verdict::Not(Reason::ClickUnresolved)];
     let rows: Vec<_> = (0..2).map(|n| judged(from.next(0) + n as u64, ids[n], verdicts[n])).collect();
-    let version = lake.commit_events(&EventRows::from_iter(&rows), &from, &upto).await.unwrap();
+    let version = lake.commit_events(&mut EventRows::from_iter(&rows), &from, &upto).await.unwrap();
     let mut rollups = RollupBuilder::default();
     rows.iter().for_each(|row| rollups.add(&row.fact()));
     lake.commit_cells(version, &rollups.finish()).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_table_of_a_newer_binary_is_not_written_to() {
     let lake = open(folder.path()).await;
     let from = lake.committed().await.unwrap();
     let refused =
-        lake.commit_events(&EventRows::from_iter(&[judged(0, Uuid::nil(), Verdict::Counted)]), &from, &from).await;
+        lake.commit_events(&mut EventRows::from_iter(&[judged(0, Uuid::nil(), Verdict::Counted)]), &from, &from).await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("`from_the_future` of a newer binary; run that one"), "{refused}");
 }

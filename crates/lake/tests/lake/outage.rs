@@ -136,7 +136,7 @@ async fn a_commit_that_finds_the_store_away_at_any_step_gets_in_once_it_is_back(
         let calls = if offset < CALM_COMMITS { CALLS_MAX - 1 } else { 0 };
         let (from, upto) = (Positions::from_offsets(vec![offset]), Positions::from_offsets(vec![offset + 1]));
         let version = through_outages(&store, calls, async || {
-            lake.commit_events(&EventRows::from_iter(&rows), &from, &upto).await
+            lake.commit_events(&mut EventRows::from_iter(&rows), &from, &upto).await
         })
         .await;
         let mut rollups = RollupBuilder::default();

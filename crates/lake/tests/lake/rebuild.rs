@@ -39,8 +39,10 @@ async fn open(folder: &Path) -> Lake {
 async fn commit(lake: &Lake, rows: &[Judged], keep: impl Fn(&Judged) -> bool) {
     let next = |offset| Positions::from_offsets(vec![offset]);
     let from = rows[0].offset;
-    let version =
-        lake.commit_events(&EventRows::from_iter(rows), &next(from), &next(from + rows.len() as u64)).await.unwrap();
+    let version = lake
+        .commit_events(&mut EventRows::from_iter(rows), &next(from), &next(from + rows.len() as u64))
+        .await
+        .unwrap();
     let mut rollups = RollupBuilder::default();
     rows.iter().filter(|row| keep(row)).for_each(|row| rollups.add(&row.fact()));
     lake.commit_cells(version, &rollups.finish()).await.unwrap();
@@ -112,7 +114,7 @@ async fn cells_that_should_not_be_there_go_and_those_of_other_days_stay() {
     let lake = open(folder.path()).await;
     let rows = events(0, &[0, 1, 40]);
     let next = |offset| Positions::from_offsets(vec![offset]);
-    let version = lake.commit_events(&EventRows::from_iter(&rows), &next(0), &next(42)).await.unwrap();
+    let version = lake.commit_events(&mut EventRows::from_iter(&rows), &next(0), &next(42)).await.unwrap();
     let mut rollups = RollupBuilder::default();
     rows.iter().for_each(|row| rollups.add(&row.fact()));
     let mut stray = rows[0].clone();

@@ -218,7 +218,7 @@ async fn each_statement_sees_what_is_committed_when_it_begins() {
     let before = count().await;
     let positions = |next: u64| Positions::from_offsets(vec![next]);
     let version =
-        lake.commit_events(&EventRows::from_iter(&[judged(10)]), &positions(10), &positions(11)).await.unwrap();
+        lake.commit_events(&mut EventRows::from_iter(&[judged(10)]), &positions(10), &positions(11)).await.unwrap();
     lake.commit_cells(version, &tally_model::Cells::default()).await.unwrap();
     assert_eq!(count().await, before + 1);
     assert_eq!(ask(&sql, "SELECT count(*) AS n FROM events").await, [json!({"n": 11})]);

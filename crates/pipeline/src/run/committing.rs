@@ -26,10 +26,10 @@ pub struct Committing<S> {
 
 impl<S: Sink> Committing<S> {
     /// Commits the events and then their cells, and lets the journal go as far as both are in.
-    pub async fn commit(&mut self, due: &Due<S::Rows>) -> Result<(), PipelineError> {
+    pub async fn commit(&mut self, due: &mut Due<S::Rows>) -> Result<(), PipelineError> {
         if due.batch.events() > 0 {
             let started = self.clock.elapsed();
-            let version = retrying(&self.metrics, async || self.sink.commit_events(&due.batch).await).await?;
+            let version = retrying(&self.metrics, async || self.sink.commit_events(&mut due.batch).await).await?;
             retrying(&self.metrics, async || self.sink.commit_cells(version, &due.batch.cells).await).await?;
             self.journal.release(&due.batch.upto)?;
             self.observe(&due.batch, self.clock.elapsed().saturating_sub(started));

@@ -87,7 +87,7 @@ impl Sink for TestSink {
         Ok(times.into_iter().collect())
     }
 
-    async fn commit_events(&mut self, batch: &Batch<Self::Rows>) -> Result<i64, SinkError> {
+    async fn commit_events(&mut self, batch: &mut Batch<Self::Rows>) -> Result<i64, SinkError> {
         if self.fault(Fault::BeforeEvents) {
             return away();
         }

@@ -87,9 +87,9 @@ impl Sink for LakeSink {
         self.lake.sightings(wanted, &mut each).await.map_err(sink_error)
     }
 
-    async fn commit_events(&mut self, batch: &Batch<SinkRows>) -> Result<i64, SinkError> {
+    async fn commit_events(&mut self, batch: &mut Batch<SinkRows>) -> Result<i64, SinkError> {
         let version =
-            self.lake.commit_events(&batch.rows.events, &batch.from, &batch.upto).await.map_err(sink_error)?;
+            self.lake.commit_events(&mut batch.rows.events, &batch.from, &batch.upto).await.map_err(sink_error)?;
         self.committed = batch.upto.clone();
         self.uncounted = self.live.as_ref().map(|_| batch.rows.live.clone()).unwrap_or_default();
         Ok(version)

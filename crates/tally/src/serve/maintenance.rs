@@ -147,9 +147,9 @@ mod tests {
                 let judged_at_s = T0_US / 1_000_000;
                 Judged { partition: 0, offset, judged_at_s, event, device: Device::NONE, verdict: Verdict::Counted }
             };
-            let rows = EventRows::from_iter(&[of_day(0), of_day(1)]);
+            let mut rows = EventRows::from_iter(&[of_day(0), of_day(1)]);
             let next = |offset| Positions::from_offsets(vec![offset]);
-            let version = lake.commit_events(&rows, &next(offset), &next(offset + 1)).await.unwrap();
+            let version = lake.commit_events(&mut rows, &next(offset), &next(offset + 1)).await.unwrap();
             lake.commit_cells(version, &Cells::default()).await.unwrap();
         }
         let maintenance = Maintenance::new(lake, &LakeConfig { compact_every_s: 10 }, &mut Registry::default());

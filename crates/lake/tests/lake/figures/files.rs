@@ -90,7 +90,7 @@ async fn what_is_not_counted_yet_is_not_rearranged() {
     let lake = open(folder.path()).await;
     commit(&lake, &events(0, 4)).await;
     for from in [4, 8, 12, 16] {
-        lake.commit_events(&EventRows::from_iter(&events(from, 4)), &positions(from), &positions(from + 4))
+        lake.commit_events(&mut EventRows::from_iter(&events(from, 4)), &positions(from), &positions(from + 4))
             .await
             .unwrap();
     }

@@ -46,7 +46,8 @@ pub async fn lake(folder: &Path, clicks: u64) -> (Lake, Sql) {
 pub async fn commit(lake: &Lake, rows: &[Judged]) {
     let (from, upto) = (rows[0].offset, rows[rows.len() - 1].offset + 1);
     let positions = |next: u64| Positions::from_offsets(vec![next]);
-    let version = lake.commit_events(&EventRows::from_iter(rows), &positions(from), &positions(upto)).await.unwrap();
+    let version =
+        lake.commit_events(&mut EventRows::from_iter(rows), &positions(from), &positions(upto)).await.unwrap();
     let mut rollups = RollupBuilder::default();
     rows.iter().for_each(|row| rollups.add(&row.fact()));
     lake.commit_cells(version, &rollups.finish()).await.unwrap();

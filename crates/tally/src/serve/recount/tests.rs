@@ -36,7 +36,8 @@ impl Night {
         let row = Judged { partition: 0, offset, judged_at_s, event, device: Device::NONE, verdict: Verdict::Counted };
         let next = |offset| Positions::from_offsets(vec![offset]);
         let rows = std::slice::from_ref(&row);
-        let version = self.lake.commit_events(&rows.iter().collect(), &next(offset), &next(offset + 1)).await.unwrap();
+        let version =
+            self.lake.commit_events(&mut rows.iter().collect(), &next(offset), &next(offset + 1)).await.unwrap();
         let mut rollups = RollupBuilder::default();
         if is_counted {
             rollups.add(&row.fact());
