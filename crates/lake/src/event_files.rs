@@ -22,6 +22,7 @@ const PIECES_WAITING_MAX: usize = 8;
 /// Files whose row groups are open at once, which take some 10 MB each: two days in all regions. Where events of many more days come
 /// at once, files have more row groups.
 const OPEN_ROW_GROUPS_MAX: usize = 2 * Region::ALL.len();
+
 /// Rows of one file, by column.
 pub(crate) struct Piece {
     pub of: Place,
